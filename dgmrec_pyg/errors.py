@@ -1,0 +1,25 @@
+"""The one exception that a user of this package is expected to see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """Something that the caller can put right: a wrong name, a broken file, a setting that does not fit.
+
+    The message is one line that says what is wrong, where, and what to do about it. The command line
+    prints it and leaves with exit code 2; in Python it is an ordinary :class:`ValueError`.
+    """
+
+
+def near_miss(name: str, known: Iterable[str]) -> str:
+    """Returns ``"; did you mean 'baby'?"`` where a known name resembles :obj:`name`, else ``""``.
+
+    Args:
+        name (str): What was given.
+        known (Iterable[str]): What would have been understood.
+    """
+    close = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ''

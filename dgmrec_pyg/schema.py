@@ -1,0 +1,127 @@
+r"""The :class:`~torch_geometric.data.HeteroData` that every part of the package speaks.
+
+* ``data['user'].num_nodes``, ``data['item'].num_nodes``
+* ``data['item'].x_<modality>``: float32 ``[num_items, F]``, ``data['item'].missing_<modality>``: bool
+  ``[num_items]``, :obj:`True` where the item lacks that modality. Feature values of missing items are
+  never used by a model.
+* ``data['user', 'interacts', 'item'].edge_index``: the training edges, with ``val_edge_label_index`` and
+  ``test_edge_label_index`` beside them; ``data['item', 'rev_interacts', 'user'].edge_index`` holds the same
+  training edges turned round.
+* ``data['item'].is_new``: bool ``[num_items]``, only with held-out new items.
+* ``data.raw_id``: ``{'user': [...], 'item': [...]}`` where raw ids are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+USER = 'user'
+ITEM = 'item'
+INTERACTS = (USER, 'interacts', ITEM)
+REV_INTERACTS = (ITEM, 'rev_interacts', USER)
+
+_FEATURE = 'x_'
+_MISSING = 'missing_'
+
+
+def feature_key(modality: str) -> str:
+    """Returns the name under which the features of :obj:`modality` stand in ``data['item']``."""
+    return f'{_FEATURE}{modality}'
+
+
+def missing_key(modality: str) -> str:
+    """Returns the name under which the missing mask of :obj:`modality` stands in ``data['item']``."""
+    return f'{_MISSING}{modality}'
+
+
+def modality_names(data: HeteroData) -> list[str]:
+    """Returns the names of the modalities of :obj:`data`, sorted.
+
+    Args:
+        data (HeteroData): A graph in the package's schema.
+    """
+    return sorted(key[len(_FEATURE):] for key in data[ITEM].keys() if key.startswith(_FEATURE))
+
+
+def item_features(data: HeteroData, modality: str) -> Tensor:
+    """Returns the float32 features of one modality, ``[num_items, F]``."""
+    return data[ITEM][feature_key(modality)]
+
+
+def missing_mask(data: HeteroData, modality: str) -> Tensor:
+    """Returns the bool mask ``[num_items]`` of items that lack :obj:`modality` (all False if none is stored)."""
+    mask = data[ITEM].get(missing_key(modality))
+    if mask is None:
+        return torch.zeros(data[ITEM].num_nodes, dtype=torch.bool, device=item_features(data, modality).device)
+    return mask
+
+
+def missing_matrix(data: HeteroData) -> Tensor:
+    """Returns the bool matrix ``[num_items, num_modalities]``; columns in the order of :func:`modality_names`."""
+    return torch.stack([missing_mask(data, modality) for modality in modality_names(data)], dim=1)
+
+
+def training_edges(data: HeteroData) -> Tensor:
+    """Returns the training ``edge_index`` ``[2, E]`` of (user, item) pairs."""
+    return data[INTERACTS].edge_index
+
+
+def set_training_edges(data: HeteroData, edge_index: Tensor) -> None:
+    """Sets the training edges of :obj:`data` in both directions.
+
+    Args:
+        data (HeteroData): The graph that is changed in place.
+        edge_index (torch.Tensor): (user, item) pairs, ``[2, E]``.
+    """
+    data[INTERACTS].edge_index = edge_index
+    data[REV_INTERACTS].edge_index = edge_index.flip(0).contiguous()
+
+
+def build_data(
+    *,
+    num_users: int,
+    num_items: int,
+    edge_index: Tensor,
+    features: Mapping[str, Tensor],
+    missing: Mapping[str, Tensor] | None = None,
+    val_edge_label_index: Tensor | None = None,
+    test_edge_label_index: Tensor | None = None,
+    raw_id: Mapping[str, Sequence[object]] | None = None,
+) -> HeteroData:
+    """Builds a graph in the package's schema; the only place where one is put together.
+
+    Args:
+        num_users (int): Number of users.
+        num_items (int): Number of items.
+        edge_index (torch.Tensor): Training (user, item) pairs, int64 ``[2, E]``.
+        features (Mapping[str, torch.Tensor]): For each modality its features, ``[num_items, F]``.
+        missing (Mapping[str, torch.Tensor], optional): For each modality the bool mask ``[num_items]`` of items
+            that lack it. A modality without a mask is complete. (default: :obj:`None`)
+        val_edge_label_index (torch.Tensor, optional): Validation pairs ``[2, V]``. (default: none)
+        test_edge_label_index (torch.Tensor, optional): Test pairs ``[2, T]``. (default: none)
+        raw_id (Mapping[str, Sequence], optional): The ids of the source under ``'user'`` and ``'item'``.
+            (default: :obj:`None`)
+
+    Returns:
+        HeteroData: The graph described in the module's docstring.
+    """
+    missing = missing or {}
+    empty = edge_index.new_zeros(2, 0)
+    data = HeteroData()
+    data[USER].num_nodes = num_users
+    data[ITEM].num_nodes = num_items
+    for modality in sorted(features):
+        data[ITEM][feature_key(modality)] = features[modality].to(torch.float32)
+        mask = missing.get(modality)
+        data[ITEM][missing_key(modality)] = (torch.zeros(num_items, dtype=torch.bool) if mask is None else
+                                             mask.to(torch.bool))
+    set_training_edges(data, edge_index)
+    data[INTERACTS].val_edge_label_index = empty if val_edge_label_index is None else val_edge_label_index
+    data[INTERACTS].test_edge_label_index = empty if test_edge_label_index is None else test_edge_label_index
+    if raw_id is not None:
+        data.raw_id = {kind: list(ids) for kind, ids in raw_id.items()}
+    return data
