@@ -1,0 +1,223 @@
+"""Settings: frozen dataclasses, read from presets, files and ``key=value`` pairs; unknown keys are errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from importlib import resources
+from typing import Any, TypeVar, get_type_hints
+
+from dgmrec_pyg.errors import UserError, near_miss
+from dgmrec_pyg.imputation import METHODS
+
+SettingsType = TypeVar('SettingsType', bound='Settings')
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    'generate_for': ('single', 'all'),
+    'inference_graph': ('refreshed', 'initial'),
+    'knn_missing': ('drop_after', 'exclude_before'),
+    'imputation': tuple(METHODS),
+}
+_POSITIVE = {'hidden_channels', 'knn_k', 'graph_refresh_every', 'inter_modal_temperature', 'intra_modal_temperature',
+             'behavior_alignment_temperature', 'learning_rate', 'learning_rate_decay', 'batch_size', 'epochs',
+             'patience', 'eval_every'}
+_RATES = {'graph_refresh_rate'}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all settings have in common: checked values, and ways from and to plain dicts."""
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            object.__setattr__(self, name, _checked(name, getattr(self, name), kind))
+
+    @classmethod
+    def from_dict(cls: type[SettingsType], values: Mapping[str, Any]) -> SettingsType:
+        """Builds settings from a dict.
+
+        Args:
+            values (Mapping[str, Any]): Values by field name; fields that are not named keep their default.
+
+        Raises:
+            UserError: If a key is not a field, or a value does not fit.
+        """
+        return cls().replace(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns all fields and their values."""
+        return dataclasses.asdict(self)
+
+    def replace(self: SettingsType, **values: Any) -> SettingsType:
+        """Returns a copy with some fields changed.
+
+        Raises:
+            UserError: If a key is not a field, or a value does not fit.
+        """
+        known = [field.name for field in fields(self)]
+        for name in values:
+            if name not in known:
+                raise UserError(f"unknown setting '{name}' of {type(self).__name__}{near_miss(name, known)} "
+                                f"(known: {', '.join(known)})")
+        return dataclasses.replace(self, **values)
+
+
+@dataclass(frozen=True)
+class DGMRecConfig(Settings):
+    """Settings of :class:`~dgmrec_pyg.nn.DGMRec`; the name of the released implementation in brackets."""
+
+    hidden_channels: int = 64
+    """Size of embeddings [embedding_size]."""
+    num_layers: int = 3
+    """LightGCN layers over the user-item graph."""
+    num_modality_layers: int = 2
+    """Layers over each modality's item graph [n_mm_layers]."""
+    knn_k: int = 10
+    """Neighbors of an item in its item graphs, itself included [knn_k]."""
+    graph_refresh_every: int = 5
+    """Epochs between two refreshes of the item graphs."""
+    graph_refresh_rate: float = 0.4
+    """Share of the new graph in the rows of items that lack the modality [avg_lambda]."""
+    inter_modal_weight: float = 0.0
+    """Weight of the alignment between modalities' general parts [interModal]."""
+    intra_modal_weight: float = 0.01
+    """Weight of the alignment of users and items within each kind of embedding [intraModal]."""
+    behavior_alignment_weight: float = 0.01
+    """Weight of the alignment of collaborative and general embeddings [alignBM]."""
+    reconstruction_weight: float = 0.1
+    """Weight of the reconstruction of features [recon]."""
+    feature_reg_weight: float = 0.1
+    """Weight of the norm of filtered item features [reg]."""
+    club_weight: float = 0.0
+    """Weight of the mutual information bound between general and specific parts [sampler]."""
+    generation_weight: float = 1.0
+    """Weight of the generation losses [additive]."""
+    inter_modal_temperature: float = 0.4
+    """InfoNCE temperature between modalities [interModalTemp]."""
+    intra_modal_temperature: float = 0.2
+    """InfoNCE temperature between users and items [intraModalTemp]."""
+    behavior_alignment_temperature: float = 0.4
+    """InfoNCE temperature between collaborative and general embeddings [alignBMTemp]."""
+    noise_scale: float = 0.1
+    """Length of the noise on what generators and decoders read; 0 turns it off."""
+    train_features: bool = True
+    """Whether the feature tables are parameters (as released) or stay as given."""
+    generate_for: str = 'all'
+    """``'single'`` generates for items that lack exactly one modality (as released), ``'all'`` for every item."""
+    inference_graph: str = 'refreshed'
+    """``'refreshed'`` ranks with the present item graphs, ``'initial'`` with the first ones."""
+    knn_missing: str = 'exclude_before'
+    """Whether missing items are dropped from the neighbors found, ``'drop_after'`` (as released), or excluded from the
+    search, ``'exclude_before'``."""
+    imputation: str = 'mean'
+    """How missing features are filled before anything is generated."""
+
+    @classmethod
+    def reference(cls, name: str = 'tiktok') -> DGMRecConfig:
+        """Returns the released behavior with the released settings of a set.
+
+        Args:
+            name (str): Name of the set; any other than the released ones gets those of tiktok.
+        """
+        return cls.from_dict(load_preset('reference', name)['model'])
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Settings):
+    """Settings of :class:`~dgmrec_pyg.training.Trainer`."""
+
+    learning_rate: float = 0.001
+    """Adam's learning rate."""
+    learning_rate_decay: float = 0.96
+    """The learning rate is multiplied by this every 50 epochs, smoothly."""
+    batch_size: int = 2048
+    """Training interactions per step."""
+    epochs: int = 500
+    """Most epochs to train."""
+    patience: int = 20
+    """Evaluations without a better validation Recall@20 after which training stops."""
+    eval_every: int = 1
+    """Epochs between two evaluations on validation."""
+    mask_validation: bool = False
+    """Whether validation items, like training items, are left out of the ranking on test (as released: no)."""
+
+
+def load_preset(kind: str, name: str) -> dict[str, dict[str, Any]]:
+    """Reads a preset that comes with the package.
+
+    Args:
+        kind (str): ``'reference'`` (the released settings) or ``'default'`` (the project's own).
+        name (str): Name of the set. Where there is no preset of that name, ``'reference'`` gives the one of tiktok
+            and ``'default'`` nothing beyond the defaults of the dataclasses.
+
+    Returns:
+        dict: Settings under ``'model'`` (:class:`DGMRecConfig`) and ``'training'`` (:class:`TrainingConfig`).
+    """
+    folder = resources.files('dgmrec_pyg') / 'presets' / kind
+    names = sorted(entry.name[:-len('.json')] for entry in folder.iterdir() if entry.name.endswith('.json'))
+    if name not in names:
+        if kind != 'reference':
+            return {'model': {}, 'training': {}}
+        name = 'tiktok'
+    return json.loads((folder / f'{name}.json').read_text(encoding='utf-8'))
+
+
+def parse_settings(pairs: list[str], *configs: Settings) -> tuple[Settings, ...]:
+    """Applies ``key=value`` strings to whichever settings have that key.
+
+    Args:
+        pairs (list): The strings, such as ``'knn_k=20'``.
+        *configs: Settings to start from.
+
+    Returns:
+        tuple: The changed settings, in the order given.
+
+    Raises:
+        UserError: If a string has no ``=``, a key is in none of the settings, or a value does not fit.
+    """
+    changed = list(configs)
+    known = [field.name for config in configs for field in fields(config)]
+    for pair in pairs:
+        key, equals, text = pair.partition('=')
+        if not equals:
+            raise UserError(f"--set takes key=value (got '{pair}')")
+        if key not in known:
+            raise UserError(f"unknown setting '{key}' in --set{near_miss(key, known)} (known: {', '.join(known)})")
+        for position, config in enumerate(changed):
+            if key in [field.name for field in fields(config)]:
+                changed[position] = config.replace(**{key: _from_text(text)})
+    return tuple(changed)
+
+
+def _from_text(text: str) -> Any:
+    """A number or a truth value where the text is one (as in JSON, in any case), else the text."""
+    try:
+        return json.loads(text.lower())
+    except json.JSONDecodeError:
+        return text
+
+
+def _checked(name: str, value: Any, kind: type) -> Any:
+    """The value as its field's type, or an error that says what would fit."""
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise UserError(f"setting '{name}' must be of type {kind.__name__} (got {value!r})")
+    if name in _CHOICES and value not in _CHOICES[name]:
+        raise UserError(f"setting '{name}' must be one of {', '.join(_CHOICES[name])} (got {value!r})")
+    if kind is int or kind is float:
+        _check_number(name, value)
+    return value
+
+
+def _check_number(name: str, value: float) -> None:
+    if not abs(value) < float('inf'):
+        raise UserError(f"setting '{name}' must be a finite number (got {value})")
+    if name in _POSITIVE and value <= 0:
+        raise UserError(f"setting '{name}' must be greater than 0 (got {value})")
+    if value < 0:
+        raise UserError(f"setting '{name}' must not be negative (got {value})")
+    if name in _RATES and value > 1:
+        raise UserError(f"setting '{name}' must be between 0 and 1 (got {value})")

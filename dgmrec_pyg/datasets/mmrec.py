@@ -1,0 +1,194 @@
+"""Reading a set in MMRec's layout: one file of interactions, one file of features per modality."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from dgmrec_pyg.datasets.raw_ids import read_raw_ids
+from dgmrec_pyg.datasets.tables import read_table, reject_lines, whole_numbers
+from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.schema import build_data
+
+COLUMNS = ('userID', 'itemID', 'x_label')
+TRAIN, VALIDATION, TEST = 0, 1, 2
+FEATURE_SUFFIX = '_feat.npy'
+SHOWN_ROWS = 5
+
+
+def read_mmrec(folder: str | os.PathLike[str]) -> HeteroData:
+    """Reads the set in a folder of MMRec's layout.
+
+    The folder holds ``<folder>.inter`` (or one other ``.inter`` file), tab separated with the columns ``userID``,
+    ``itemID`` and ``x_label`` (0 train, 1 validation, 2 test; ids from 0), and a file ``<modality>_feat.npy`` per
+    modality whose row i belongs to item i. Rows that are NaN throughout mean that the item lacks the modality. Raw ids
+    and names are read where files hold them (see :func:`~dgmrec_pyg.datasets.raw_ids.read_raw_ids`). Mask files are
+    not read here.
+
+    A pair that stands twice in a split is kept once, and a validation or test pair that is also a training pair is
+    dropped; a warning tells how many.
+
+    Args:
+        folder (str or PathLike): The folder of the set.
+
+    Returns:
+        HeteroData: The graph of :mod:`dgmrec_pyg.schema`, with ``raw_id`` and ``item_name`` (a list of texts) where
+        known.
+
+    Raises:
+        UserError: If a file is missing, damaged, or does not fit the others.
+    """
+    folder = Path(folder)
+    inter_file = find_inter_file(folder)
+    arrays = _open_features(folder)
+    feature_file, array = next(iter(arrays.items()))
+    num_items = len(array)
+    user, item, label = _read_interactions(inter_file, num_items, feature_file.name)
+    num_users = int(user.max()) + 1
+    train, val, test = _split(inter_file, user, item, label, num_items)
+
+    features = {_modality(path): _to_tensor(path, array) for path, array in arrays.items()}
+    raw_user, _ = read_raw_ids(folder, 'user', num_users)
+    raw_item, item_name = read_raw_ids(folder, 'item', num_items)
+    raw_id = {kind: ids for kind, ids in (('user', raw_user), ('item', raw_item)) if ids is not None}
+    data = build_data(
+        num_users=num_users,
+        num_items=num_items,
+        edge_index=train,
+        val_edge_label_index=val,
+        test_edge_label_index=test,
+        features=features,
+        missing={name: x[:, 0].isnan() for name, x in features.items()},  # only whole rows can be NaN by now
+        raw_id=raw_id or None,
+    )
+    if item_name is not None:
+        data.item_name = item_name
+    return data
+
+
+def find_inter_file(folder: Path) -> Path:
+    """Returns the file of interactions: the one named like its folder, else the only one.
+
+    Args:
+        folder (Path): The folder of a set.
+
+    Raises:
+        UserError: If there is no such folder, no such file, or several.
+    """
+    folder = folder.absolute()
+    if not folder.is_dir():
+        raise UserError(f"there is no folder '{folder}'; give the folder that holds the .inter and _feat.npy files")
+    usual = folder / f'{folder.name}.inter'
+    found = [usual] if usual.is_file() else _visible(folder, '*.inter')
+    if not found:
+        raise UserError(f"'{folder}' holds no .inter file; put the interactions into '{usual.name}' there "
+                        f'(tab separated: {", ".join(COLUMNS)})')
+    if len(found) > 1:
+        names = ', '.join(path.name for path in found)
+        raise UserError(f"'{folder}' holds several .inter files ({names}); name the one to read '{usual.name}'")
+    return found[0]
+
+
+def find_feature_files(folder: Path) -> list[Path]:
+    """Returns the feature files ``<modality>_feat.npy`` in :obj:`folder`, sorted."""
+    return _visible(folder, f'?*{FEATURE_SUFFIX}')
+
+
+def _visible(folder: Path, pattern: str) -> list[Path]:
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith('.'))
+
+
+def _modality(path: Path) -> str:
+    return path.name.removesuffix(FEATURE_SUFFIX)
+
+
+def _read_interactions(path: Path, num_items: int, feature_file: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns users, items and labels, int64 ``[num_interactions]`` each, checked line by line."""
+    table = read_table(path, '\t', COLUMNS)
+    if table.empty:
+        raise UserError(f"'{path}' holds no interactions, only the names of columns")
+    user, item, label = (whole_numbers(path, table[name]) for name in COLUMNS)
+    reject_lines(path, table['itemID'], item >= num_items,
+                 f"'{feature_file}' has {num_items:,} rows, so items go from 0 to {num_items - 1}")
+    reject_lines(path, table['x_label'], label > TEST, '0 (train), 1 (validation) or 2 (test) is needed')
+    return user, item, label
+
+
+def _split(path: Path, user: np.ndarray, item: np.ndarray, label: np.ndarray,
+           num_items: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns training, validation and test pairs, int64 ``[2, E]`` each, without repeated and leaking ones."""
+    import pandas as pd
+
+    pair = user * num_items + item
+    repeated = pd.DataFrame({'pair': pair, 'label': label}).duplicated().to_numpy()
+    if repeated.any():
+        warnings.warn(f"'{path}': dropped {repeated.sum():,} interactions that repeat an earlier one of their split",
+                      stacklevel=3)
+    leaking = (label != TRAIN) & ~repeated & np.isin(pair, pair[label == TRAIN])
+    if leaking.any():
+        warnings.warn(f"'{path}': dropped {leaking.sum():,} validation or test interactions that are also training "
+                      'interactions', stacklevel=3)
+    keep = ~(repeated | leaking)
+    train, val, test = (
+        torch.from_numpy(np.stack([user[keep & (label == split)], item[keep & (label == split)]]))
+        for split in (TRAIN, VALIDATION, TEST))
+    if train.size(1) == 0:
+        raise UserError(f"'{path}' holds no training interactions; mark them by 0 in the column x_label")
+    return train, val, test
+
+
+def _open_features(folder: Path) -> dict[Path, np.ndarray]:
+    """Opens all feature files without reading their rows, and checks that their shapes agree."""
+    paths = find_feature_files(folder)
+    if not paths:
+        raise UserError(f"'{folder.absolute()}' holds no features; put a file <modality>{FEATURE_SUFFIX} there for "
+                        f'each modality, such as image{FEATURE_SUFFIX}, with a row per item')
+    arrays = {path: _open_array(path) for path in paths}
+    first = paths[0]
+    for path in paths[1:]:
+        if len(arrays[path]) != len(arrays[first]):
+            raise UserError(f"'{path}' has {len(arrays[path]):,} rows but '{first.name}' has {len(arrays[first]):,}; "
+                            'every modality needs one row per item (NaN throughout where it is missing)')
+    return arrays
+
+
+def _open_array(path: Path) -> np.ndarray:
+    # Mapped, not read: a header that claims more than the file holds is refused before any memory is taken.
+    try:
+        array = np.load(path, mmap_mode='r', allow_pickle=False)
+    except Exception as error:  # a damaged file fails in numpy in many ways
+        reason = ' '.join(str(error).split())[:200]
+        raise UserError(f"cannot read '{path}': {reason}; a .npy file of numbers [num_items, F] is needed") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in 'biuf':
+        kind = array.dtype if isinstance(array, np.ndarray) else 'an archive'
+        raise UserError(f"'{path}' holds {kind}, not numbers; save a float array [num_items, F] with numpy.save")
+    if array.ndim != 2 or 0 in array.shape:
+        raise UserError(f"'{path}' has shape {list(array.shape)}; [num_items, F] is needed, with at least one row and "
+                        'one column')
+    return array
+
+
+def _to_tensor(path: Path, array: np.ndarray) -> Tensor:
+    """Reads the features as float32 ``[num_items, F]``; refuses infinity and rows that are NaN only in part."""
+    with np.errstate(over='ignore'):  # what is too large for float32 becomes infinite and is named below
+        values = np.array(array, dtype=np.float32, order='C')
+    nan = np.isnan(values)
+    missing = nan.all(axis=1)
+    _reject_rows(path, np.flatnonzero(np.isinf(values).any(axis=1)), 'infinite (or too large for float32) values')
+    _reject_rows(path, np.flatnonzero(nan.any(axis=1) & ~missing), 'NaN beside numbers')
+    if missing.all():
+        raise UserError(f"'{path}' is NaN throughout, so no item has this modality; fill it or remove the file")
+    return torch.from_numpy(values)
+
+
+def _reject_rows(path: Path, rows: np.ndarray, what: str) -> None:
+    if rows.size:
+        shown = ', '.join(map(str, rows[:SHOWN_ROWS])) + (', ...' if rows.size > SHOWN_ROWS else '')
+        raise UserError(f"'{path}' has {what} in {rows.size:,} rows (counted from 0: {shown}); give numbers, or NaN in "
+                        'the whole row of an item that lacks the modality')

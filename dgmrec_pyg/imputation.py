@@ -1,0 +1,57 @@
+"""Filling in the features of items that lack a modality, from the items that have it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dgmrec_pyg.errors import UserError, near_miss
+
+
+def _observed_mean(x: Tensor, missing: Tensor) -> Tensor:
+    observed = torch.where(missing[:, None], 0, x)
+    return observed.sum(dim=0) / (~missing).sum().clamp(min=1)
+
+
+def _zero(x: Tensor, missing: Tensor) -> Tensor:
+    return x.new_zeros(x.size(1))
+
+
+# Name -> function of (x, missing) that returns the values to fill in, anything that broadcasts to the shape of x.
+METHODS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {'mean': _observed_mean, 'zero': _zero}
+
+
+def check_method(method: str) -> None:
+    """Raises if there is no imputation of that name.
+
+    Args:
+        method (str): A name, to be found in :obj:`METHODS`.
+
+    Raises:
+        UserError: If it is unknown.
+    """
+    if method not in METHODS:
+        raise UserError(f"unknown imputation '{method}'{near_miss(method, METHODS)} (known: {', '.join(METHODS)})")
+
+
+def impute(x: Tensor, missing: Tensor, method: str = 'mean') -> Tensor:
+    r"""Returns features in which the rows of missing items are filled in.
+
+    ``'mean'`` fills in the mean of the observed rows, as the released DGMRec does; where not a single row is
+    observed, zeros. ``'zero'`` fills in zeros. What :obj:`x` holds in missing rows is never used, NaN included.
+
+    Args:
+        x (torch.Tensor): Features of one modality, ``[num_items, F]``; not written to.
+        missing (torch.Tensor): Items that lack the modality, bool ``[num_items]``.
+        method (str): ``'mean'`` or ``'zero'``. (default: :obj:`'mean'`)
+
+    Returns:
+        torch.Tensor: The filled features, ``[num_items, F]``.
+
+    Raises:
+        UserError: If :obj:`method` is unknown.
+    """
+    check_method(method)
+    return torch.where(missing[:, None], METHODS[method](x, missing), x)

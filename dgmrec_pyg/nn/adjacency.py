@@ -1,0 +1,117 @@
+"""Bipartite and item-item adjacencies as cached :class:`~torch_geometric.EdgeIndex` with one weight per edge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch_geometric import EdgeIndex
+from torch_geometric.utils import scatter
+
+
+class Adjacency(NamedTuple):
+    """Edges from sources to targets, sorted by target with both compressed forms cached, and their weights.
+
+    Attributes:
+        edge_index (EdgeIndex): (source, target) pairs, ``[2, E]``.
+        edge_weight (torch.Tensor): One float weight per edge, ``[E]``.
+    """
+
+    edge_index: EdgeIndex
+    edge_weight: Tensor
+
+    def to(self, device: torch.device | str) -> Adjacency:
+        """Returns the same adjacency on another device."""
+        source, target = self.edge_index.as_tensor().to(device)
+        return make_adjacency(torch.stack([source, target]), self.edge_weight.to(device),
+                              self.edge_index.get_sparse_size())
+
+
+def make_adjacency(edge_index: Tensor, edge_weight: Tensor | None, size: tuple[int, int]) -> Adjacency:
+    """Sorts edges by target and caches what products and their gradients need.
+
+    Args:
+        edge_index (torch.Tensor): (source, target) pairs, ``[2, E]``.
+        edge_weight (torch.Tensor, optional): Edge weights ``[E]``; ones if :obj:`None`.
+        size (tuple): Number of sources and of targets.
+    """
+    if edge_weight is None:
+        edge_weight = torch.ones(edge_index.size(1), device=edge_index.device)
+    # Two stable sorts give one order (by target, then source) whatever the order of the input.
+    order = edge_index[0].argsort(stable=True)
+    order = order[edge_index[1][order].argsort(stable=True)]
+    edges = EdgeIndex(edge_index[:, order].contiguous(), sparse_size=size, sort_order='col')
+    return Adjacency(edges.fill_cache_(), edge_weight[order].contiguous())
+
+
+def matmul(edge_index: EdgeIndex, x: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+    """Sums the rows of :obj:`x` of each target's sources, ``[num_targets, C]``.
+
+    Args:
+        edge_index (EdgeIndex): (source, target) pairs sorted by target.
+        x (torch.Tensor): Source features, ``[num_sources, C]``.
+        edge_weight (torch.Tensor, optional): Edge weights ``[E]``; ones if :obj:`None`.
+    """
+    if edge_weight is None:
+        edge_weight = x.new_ones(edge_index.size(1))
+    if edge_weight.requires_grad:
+        source, target = edge_index.as_tensor()
+        return scatter(edge_weight.unsqueeze(1) * x[source], target, dim_size=edge_index.get_sparse_size(1))
+    return _MatMul.apply(edge_index, edge_weight, x)
+
+
+class _MatMul(torch.autograd.Function):
+    """The product by targets forward and by sources backward, over the two forms that ``EdgeIndex`` caches.
+
+    ``EdgeIndex.matmul(..., transpose=True)`` of PyG 2.8 gets the size wrong in its backward when there are not as many
+    sources as targets, and ``EdgeIndex.flip`` swaps the cached pointers, so neither serves bipartite graphs.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, edge_index: EdgeIndex, edge_weight: Tensor, x: Tensor) -> Tensor:
+        ctx.edge_index, ctx.edge_weight = edge_index, edge_weight
+        (pointer, source), order = edge_index.get_csc()
+        return _csr(pointer, source, edge_weight, order, edge_index.get_sparse_size()[::-1]) @ x
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[None, None, Tensor]:
+        (pointer, target), order = ctx.edge_index.get_csr()
+        return None, None, _csr(pointer, target, ctx.edge_weight, order,
+                                ctx.edge_index.get_sparse_size()) @ grad_outputs[0]
+
+
+def _csr(pointer: Tensor, index: Tensor, weight: Tensor, order: Tensor | None, size: Sequence[int]) -> Tensor:
+    return torch.sparse_csr_tensor(pointer, index, weight if order is None else weight[order], tuple(size),
+                                   check_invariants=False)
+
+
+def symmetric_weight(edge_index: Tensor, size: tuple[int, int], edge_weight: Tensor | None = None) -> Tensor:
+    r"""Computes :math:`w_{ij} / \sqrt{\deg(i) \deg(j)}` on a bipartite graph, ``[E]``.
+
+    Args:
+        edge_index (torch.Tensor): (source, target) pairs, ``[2, E]``.
+        size (tuple): Number of sources and of targets.
+        edge_weight (torch.Tensor, optional): Weights to normalize, ``[E]``; ones if :obj:`None`.
+    """
+    source, target = edge_index[0], edge_index[1]
+    if edge_weight is None:
+        edge_weight = torch.ones(source.numel(), device=source.device)
+    source_degree = scatter(edge_weight, source, dim_size=size[0])
+    target_degree = scatter(edge_weight, target, dim_size=size[1])
+    product = source_degree[source] * target_degree[target]
+    return torch.where(product > 0, edge_weight * product.clamp(min=1e-30).rsqrt(), torch.zeros_like(edge_weight))
+
+
+def mean_weight(edge_index: Tensor, num_targets: int) -> Tensor:
+    r"""Computes :math:`1 / (\deg(target) + 10^{-7})` per edge, so that a product becomes a mean, ``[E]``.
+
+    Args:
+        edge_index (torch.Tensor): (source, target) pairs, ``[2, E]``.
+        num_targets (int): Number of targets.
+    """
+    target = edge_index[1]
+    degree = scatter(torch.ones(target.numel(), device=target.device), target, dim_size=num_targets)
+    return (degree + 1e-7).reciprocal()[target]

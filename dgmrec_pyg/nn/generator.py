@@ -1,0 +1,117 @@
+"""Making the features that an item lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn import Linear, Sequential, Tanh
+from torch_geometric.nn.module_dict import ModuleDict
+
+
+def perturb(x: Tensor, scale: float = 0.1, generator: torch.Generator | None = None) -> Tensor:
+    r"""Adds noise of length :obj:`scale` to each row, in the row's own orthant:
+    :math:`\mathbf{x} + s \cdot \mathrm{sign}(\mathbf{x}) \odot \mathbf{n} / |\mathbf{n}|` with uniform
+    :math:`\mathbf{n}`, as in `"Are Graph Augmentations Necessary?" <https://arxiv.org/abs/2112.08679>`_ (SimGCL).
+
+    Args:
+        x (torch.Tensor): Rows, ``[N, C]``.
+        scale (float): Length of the noise; 0 returns :obj:`x` itself. (default: :obj:`0.1`)
+        generator (torch.Generator, optional): Draws the noise, on the device of :obj:`x`.
+            (default: the global one)
+    """
+    if scale == 0.0:
+        return x
+    noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+    return x + scale * x.detach().sign() * F.normalize(noise)
+
+
+class ModalityGenerator(torch.nn.Module):
+    r"""Generates missing modalities, from the `"Disentangling and Generating Modality Recommendation in Missing
+    Modality Scenarios" <https://arxiv.org/abs/2504.16352>`_ paper: the general part is translated from the general
+    parts of the other modalities, the specific part comes from the preferences of the item's users, and a decoder
+    turns the two into features.
+
+    .. math::
+        \hat{\mathbf{G}}_m = \mathrm{trans}_m\left(\Vert_{o \neq m} \mathbf{G}_o\right) \qquad
+        \hat{\mathbf{S}}_m = \mathrm{gen}_m(\mathbf{P}_m) \qquad
+        \hat{\mathbf{X}}_m = \mathrm{dec}_m(\hat{\mathbf{G}}_m \Vert \hat{\mathbf{S}}_m)
+
+    Translators and specific generators are two linear layers with a tanh between them; decoders are linear. The other
+    modalities are concatenated in the order of their names, whatever the order of the input.
+
+    Args:
+        in_channels (dict): For each modality the size of its features; two or more modalities.
+        hidden_channels (int): The size :math:`d` of both parts. (default: :obj:`64`)
+        noise_scale (float): Length of the noise that :func:`perturb` adds to every input. (default: :obj:`0.1`)
+
+    Shapes:
+        - **general, preference:** for each modality :math:`(I, d)`
+        - **output:** for each modality :math:`(I, F_m)`
+
+    Raises:
+        ValueError: If there are fewer than two modalities.
+    """
+
+    def __init__(self, in_channels: Mapping[str, int], hidden_channels: int = 64, noise_scale: float = 0.1) -> None:
+        super().__init__()
+        self.in_channels = dict(sorted(in_channels.items()))
+        if len(self.in_channels) < 2:
+            raise ValueError(f'generation needs two or more modalities (got {list(self.in_channels)})')
+        self.hidden_channels = hidden_channels
+        self.noise_scale = noise_scale
+        others = (len(self.in_channels) - 1) * hidden_channels
+        self.translator = ModuleDict({m: _two_layers(others, hidden_channels) for m in self.in_channels})
+        self.specific = ModuleDict({m: _two_layers(hidden_channels, hidden_channels) for m in self.in_channels})
+        self.decoder = ModuleDict({m: Linear(2 * hidden_channels, size) for m, size in self.in_channels.items()})
+
+    def translate(self, modality: str, general: Mapping[str, Tensor], noise_scale: float = 0.0,
+                  generator: torch.Generator | None = None) -> Tensor:
+        """Makes the general part of a modality from those of all others, ``[I, d]``.
+
+        Args:
+            modality (str): The modality to make.
+            general (Mapping[str, torch.Tensor]): General parts by modality; the one of :obj:`modality` is not used.
+            noise_scale (float): Noise on the input. (default: :obj:`0.0`)
+            generator (torch.Generator, optional): Draws the noise. (default: the global one)
+        """
+        others = torch.cat([general[other] for other in self.in_channels if other != modality], dim=1)
+        return self.translator[modality](perturb(others, noise_scale, generator))
+
+    def generate_specific(self, modality: str, preference: Tensor, noise_scale: float = 0.0,
+                          generator: torch.Generator | None = None) -> Tensor:
+        """Makes the specific part of a modality from the preferences of the items' users, ``[I, d]``."""
+        return self.specific[modality](perturb(preference, noise_scale, generator))
+
+    def decode(self, modality: str, general: Tensor, specific: Tensor, noise_scale: float = 0.0,
+               generator: torch.Generator | None = None) -> Tensor:
+        """Turns both parts into features of a modality, ``[I, F_m]``."""
+        return self.decoder[modality](perturb(torch.cat([general, specific], dim=1), noise_scale, generator))
+
+    def forward(self, general: Mapping[str, Tensor], preference: Mapping[str, Tensor],
+                generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Generates every modality of every item.
+
+        Args:
+            general (Mapping[str, torch.Tensor]): General parts by modality, as
+                :class:`~dgmrec_pyg.nn.DisentangledEncoder` gives them.
+            preference (Mapping[str, torch.Tensor]): Item preferences by modality, as
+                :class:`~dgmrec_pyg.nn.ModalityPreference` gives them.
+            generator (torch.Generator, optional): Draws the noise, which is added in training mode only.
+                (default: the global one)
+        """
+        scale = self.noise_scale if self.training else 0.0
+        return {
+            modality: self.decode(modality, self.translate(modality, general),
+                                  self.generate_specific(modality, preference[modality]), scale, generator)
+            for modality in self.in_channels
+        }
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}({self.in_channels}, {self.hidden_channels})'
+
+
+def _two_layers(in_channels: int, out_channels: int) -> Sequential:
+    return Sequential(Linear(in_channels, out_channels), Tanh(), Linear(out_channels, out_channels))

@@ -1,0 +1,61 @@
+"""The training interactions as a graph that sends both ways."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dgmrec_pyg.nn.adjacency import Adjacency, make_adjacency, mean_weight, symmetric_weight
+from dgmrec_pyg.nn.conv import LightGCNConv
+
+
+class InteractionGraph(torch.nn.Module):
+    r"""Holds the interactions :math:`\mathbf{R}` once per direction, sorted and weighted, and multiplies by them.
+
+    Args:
+        edge_index (torch.Tensor): (user, item) pairs, ``[2, E]``.
+        num_users (int): Number of users.
+        num_items (int): Number of items.
+    """
+
+    def __init__(self, edge_index: Tensor, num_users: int, num_items: int) -> None:
+        super().__init__()
+        self.conv = LightGCNConv(normalize=False)
+        size = (num_users, num_items)
+        turned = edge_index.flip(0)
+        self.adjacencies = {
+            'item_sum': make_adjacency(edge_index, symmetric_weight(edge_index, size), size),
+            'user_sum': make_adjacency(turned, symmetric_weight(turned, size[::-1]), size[::-1]),
+            'item_mean': make_adjacency(edge_index, mean_weight(edge_index, num_items), size),
+            'user_mean': make_adjacency(turned, mean_weight(turned, num_users), size[::-1]),
+        }
+
+    def light_gcn(self, user: Tensor, item: Tensor, num_layers: int) -> tuple[Tensor, Tensor]:
+        r"""Applies :class:`~dgmrec_pyg.nn.LightGCNConv` in both directions and averages the layers 0 to
+        :obj:`num_layers` (`LightGCN <https://arxiv.org/abs/2002.02126>`_, equations 3 to 8).
+
+        Args:
+            user (torch.Tensor): Users' id embeddings, ``[U, d]``.
+            item (torch.Tensor): Items' id embeddings, ``[I, d]``.
+            num_layers (int): Number of layers.
+        """
+        user_sum, item_sum = user, item
+        for _ in range(num_layers):
+            user, item = self._send(item, 'user_sum'), self._send(user, 'item_sum')
+            user_sum, item_sum = user_sum + user, item_sum + item
+        return user_sum / (num_layers + 1), item_sum / (num_layers + 1)
+
+    def mean_to_users(self, x: Tensor) -> Tensor:
+        """Averages item rows ``[I, C]`` over each user's items, ``[U, C]``."""
+        return self._send(x, 'user_mean')
+
+    def _send(self, x: Tensor, name: str) -> Tensor:
+        return self.conv((x, None), *self.adjacencies[name])
+
+    def _apply(self, fn: Any, recurse: bool = True) -> InteractionGraph:
+        super()._apply(fn, recurse)
+        self.adjacencies = {name: Adjacency(*adjacency).to(fn(adjacency.edge_weight).device)
+                            for name, adjacency in self.adjacencies.items()}
+        return self

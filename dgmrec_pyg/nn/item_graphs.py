@@ -1,0 +1,129 @@
+"""The item graphs of all modalities, and how they change while missing features are generated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dgmrec_pyg.nn.adjacency import Adjacency, make_adjacency
+from dgmrec_pyg.nn.conv import ModalityGraphConv
+from dgmrec_pyg.nn.knn_graph import blend_rows, build_knn_graph
+
+
+class ItemGraphs(torch.nn.Module):
+    r"""Holds one nearest-neighbor graph :math:`\mathbf{K}_m` per modality and spreads features over it.
+
+    There are up to three graphs per modality: the *initial* one; the *current* one, in which :meth:`refresh` has
+    connected items that lack the modality by their generated features; and, where items are held out as new, the
+    *inference* one, which also connects those. While training, new items are cut off from all others.
+
+    Args:
+        missing (dict): For each modality the items that lack it, bool ``[I]``.
+        k (int): Neighbors per item. (default: :obj:`10`)
+        num_layers (int): How often features are sent on. (default: :obj:`1`)
+        knn_missing (str): See :func:`~dgmrec_pyg.nn.build_knn_graph`. (default: ``'drop_after'``)
+        is_new (torch.Tensor, optional): Held-out new items, bool ``[I]``. (default: none)
+    """
+
+    def __init__(self, missing: Mapping[str, Tensor], k: int = 10, num_layers: int = 1,
+                 knn_missing: str = 'drop_after', is_new: Tensor | None = None) -> None:
+        super().__init__()
+        self.k = k
+        self.knn_missing = knn_missing
+        self.missing = dict(missing)
+        self.is_new = is_new
+        self.conv = ModalityGraphConv(num_layers)
+        self.initial: dict[str, Adjacency] = {}
+        self.current: dict[str, Adjacency] = {}
+        self.inference: dict[str, Adjacency] = {}
+
+    @torch.no_grad()
+    def build(self, features: Mapping[str, Tensor]) -> None:
+        """Builds all graphs from features in which nothing was generated yet.
+
+        Args:
+            features (Mapping[str, torch.Tensor]): For each modality ``[I, F_m]``.
+        """
+        for modality, x in features.items():
+            cut = self.missing[modality] if self.is_new is None else self.missing[modality] | self.is_new
+            graph = build_knn_graph(x, self.k, cut, self.knn_missing)
+            self.initial[modality] = self.current[modality] = self._adjacency(graph)
+            self._connect_new(modality, x)
+
+    @torch.no_grad()
+    def refresh(self, features: Mapping[str, Tensor], rate: float) -> None:
+        """Connects items that lack a modality by their present features: each such row becomes
+        ``rate * new + (1 - rate) * old``, where the new graph is built from all features.
+
+        Args:
+            features (Mapping[str, torch.Tensor]): For each modality ``[I, F_m]``, generated rows in place.
+            rate (float): Share of the new graph.
+        """
+        for modality, x in features.items():
+            rows = self.missing[modality]
+            if self.is_new is not None:
+                rows = rows & ~self.is_new
+            old = self.current[modality]
+            graph = blend_rows((old.edge_index.as_tensor(), old.edge_weight),
+                               build_knn_graph(x, self.k, self.is_new, 'exclude_before'), rows, rate, x.size(0))
+            self.current[modality] = self._adjacency(graph)
+            self._connect_new(modality, x)
+
+    def _connect_new(self, modality: str, x: Tensor) -> None:
+        """Gives new items the neighbors that their present features have among all items."""
+        if self.is_new is None:
+            return
+        current = self.current[modality]
+        graph = blend_rows((current.edge_index.as_tensor(), current.edge_weight), build_knn_graph(x, self.k),
+                           self.is_new, 1.0, x.size(0))
+        self.inference[modality] = self._adjacency(graph)
+
+    def _adjacency(self, graph: tuple[Tensor, Tensor]) -> Adjacency:
+        num_items = next(iter(self.missing.values())).numel()
+        return make_adjacency(*graph, (num_items, num_items))
+
+    def forward(self, modality: str, x: Tensor, role: str = 'current') -> Tensor:
+        """Spreads item features over the graph of a modality.
+
+        Args:
+            modality (str): Name of the modality.
+            x (torch.Tensor): Item features, ``[I, C]``.
+            role (str): ``'current'``, ``'initial'`` or ``'inference'`` (the current one unless there are new
+                items). (default: ``'current'``)
+        """
+        return self.conv(x, *self.graph(modality, role))
+
+    def graph(self, modality: str, role: str = 'current') -> Adjacency:
+        """Returns one graph; see :meth:`forward`."""
+        if role == 'inference' and self.is_new is None:
+            role = 'current'
+        return {'initial': self.initial, 'current': self.current, 'inference': self.inference}[role][modality]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> ItemGraphs:
+        super()._apply(fn, recurse)
+        self.missing = {modality: fn(mask) for modality, mask in self.missing.items()}
+        self.is_new = None if self.is_new is None else fn(self.is_new)
+        device = next(iter(self.missing.values())).device
+        for graphs in (self.initial, self.current, self.inference):
+            graphs.update({modality: graph.to(device) for modality, graph in graphs.items()})
+        return self
+
+    def get_extra_state(self) -> dict[str, dict[str, tuple[Tensor, Tensor]]]:
+        """Returns all graphs as plain tensors, for ``state_dict``."""
+        return {
+            role: {modality: (graph.edge_index.as_tensor().clone(), graph.edge_weight)
+                   for modality, graph in getattr(self, role).items()}
+            for role in ('initial', 'current', 'inference')
+        }
+
+    def set_extra_state(self, state: dict[str, dict[str, tuple[Tensor, Tensor]]]) -> None:
+        """Takes graphs back from a ``state_dict``."""
+        device = next(iter(self.missing.values())).device
+        for role, graphs in state.items():
+            getattr(self, role).update({
+                modality: self._adjacency((edge_index.to(device), edge_weight.to(device)))
+                for modality, (edge_index, edge_weight) in graphs.items()
+            })

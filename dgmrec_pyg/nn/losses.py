@@ -1,0 +1,85 @@
+"""The losses that DGMRec and its peers are trained with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def bpr_loss(positive: Tensor, negative: Tensor) -> Tensor:
+    r"""Bayesian personalized ranking, from the `"BPR: Bayesian Personalized Ranking from Implicit Feedback"
+    <https://arxiv.org/abs/1205.2618>`_ paper: :math:`-\frac{1}{B} \sum \log \sigma(s^+ - s^-)`.
+
+    Args:
+        positive (torch.Tensor): Scores of the positives, ``[B]``.
+        negative (torch.Tensor): Scores of the negatives, ``[B]``.
+    """
+    return -F.logsigmoid(positive - negative).mean()
+
+
+def info_nce_loss(a: Tensor, b: Tensor, temperature: float = 0.2, index_a: Tensor | None = None,
+                  index_b: Tensor | None = None) -> Tensor:
+    r"""InfoNCE between paired rows, from the `"Representation Learning with Contrastive Predictive Coding"
+    <https://arxiv.org/abs/1807.03748>`_ paper: rows are L2-normalized, the logits are
+    :math:`\mathbf{a}_k^\top \mathbf{b}_l / \tau`, and the cross entropy with the diagonal as target is averaged.
+
+    With :obj:`index_a` and :obj:`index_b`, pair :math:`k` is ``(a[index_a[k]], b[index_b[k]])``. A row that occurs in
+    many pairs then stands in :obj:`a` or :obj:`b` once and counts with its multiplicity, which gives the same loss as
+    the repeated rows at a fraction of the work.
+
+    Args:
+        a (torch.Tensor): Left rows, ``[N, d]``.
+        b (torch.Tensor): Right rows, ``[M, d]``; :math:`M = N` without indices.
+        temperature (float): The temperature :math:`\tau`. (default: :obj:`0.2`)
+        index_a (torch.Tensor, optional): Row of :obj:`a` of each pair, int64 ``[B]``. (default: all rows in order)
+        index_b (torch.Tensor, optional): Row of :obj:`b` of each pair, int64 ``[B]``. (default: :obj:`index_a`)
+
+    Returns:
+        torch.Tensor: The loss, a scalar; 0 where there is no pair.
+    """
+    if index_a is None:
+        if a.size(0) != b.size(0):
+            raise ValueError(f'without indices there must be as many rows on both sides (got {a.size(0)} '
+                             f'and {b.size(0)})')
+        index_a = torch.arange(a.size(0), device=a.device)
+    if index_b is None:
+        index_b = index_a
+    if index_a.numel() == 0:
+        return (a.sum() + b.sum()) * 0.0
+    return _InfoNCE.apply(F.normalize(a), F.normalize(b), temperature, index_a, index_b)
+
+
+class _InfoNCE(torch.autograd.Function):
+    """InfoNCE of unit rows, whose gradient is formed while the logits are at hand.
+
+    The backward pass then needs no ``[N, M]`` matrix: nothing of that size outlives the forward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, temperature: float, index_a: Tensor, index_b: Tensor) -> Tensor:
+        num_pairs = index_a.numel()
+        count_a = torch.bincount(index_a, minlength=a.size(0)).to(a.dtype)
+        count_b = torch.bincount(index_b, minlength=b.size(0)).to(a.dtype)
+        weight = torch.mm(a, b.t())
+        top = weight.amax(dim=1, keepdim=True)
+        weight.sub_(top).div_(temperature).exp_().mul_(count_b)
+        total = weight.sum(dim=1)
+        pair_logit = (a[index_a] * b[index_b]).sum(dim=1) / temperature
+        log_total = total.log() + top.squeeze(1) / temperature
+        loss = ((log_total * count_a).sum() - pair_logit.sum()) / num_pairs
+        if any(ctx.needs_input_grad[:2]):
+            scale = 1.0 / (num_pairs * temperature)
+            weight.mul_((count_a / total * scale).unsqueeze(1))
+            grad_a = torch.mm(weight, b).index_add_(0, index_a, b[index_b], alpha=-scale)
+            grad_b = torch.mm(weight.t(), a).index_add_(0, index_b, a[index_a], alpha=-scale)
+            ctx.save_for_backward(grad_a, grad_b)
+        return loss
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        grad_a, grad_b = ctx.saved_tensors
+        return grad_a * grad_outputs[0], grad_b * grad_outputs[0], None, None, None

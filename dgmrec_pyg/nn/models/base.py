@@ -1,0 +1,155 @@
+"""What every recommender offers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from dgmrec_pyg.config import Settings
+from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.evaluation.ranking import rank_items_with_scores
+from dgmrec_pyg.schema import ITEM, USER, training_edges
+
+
+class Recommender(torch.nn.Module):
+    """The base of all models: trained by the terms of its loss, used by its scores.
+
+    A model says what it computes with :meth:`embed` and :meth:`loss_terms`; one without embeddings overrides
+    :meth:`scorer` instead. A model that has nothing to train sets :attr:`trainable` to :obj:`False`.
+
+    Args:
+        data (HeteroData): Users, items and training edges.
+        config (Settings): The model's settings.
+    """
+
+    config_class: ClassVar[type[Settings]] = Settings
+    trainable: ClassVar[bool] = True
+
+    def __init__(self, data: HeteroData, config: Settings) -> None:
+        super().__init__()
+        self.config = config
+        self.num_users = int(data[USER].num_nodes)
+        self.num_items = int(data[ITEM].num_nodes)
+        self.generator: torch.Generator | None = None
+        """Draws what is random in the losses, on the model's device; the global one where it is :obj:`None`."""
+        self.register_buffer('train_edge_index', training_edges(data).clone(), persistent=False)
+
+    @classmethod
+    def from_data(cls, data: HeteroData, config: Any = None, generator: torch.Generator | None = None) -> Any:
+        """Builds the model for a set.
+
+        Args:
+            data (HeteroData): A graph in the package's schema; it is not written to.
+            config (Settings, optional): The model's settings. (default: ``config_class()``)
+            generator (torch.Generator, optional): Draws the initial parameters, on CPU. (default: the global one)
+
+        Raises:
+            UserError: If the model cannot work on the set.
+        """
+        model = cls(data, cls.config_class() if config is None else config)
+        model.reset_parameters(generator)
+        return model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.train_edge_index.device
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draws all parameters anew.
+
+        Args:
+            generator (torch.Generator, optional): Draws them. (default: the global one)
+        """
+
+    def trainable_parameters(self) -> list[torch.nn.Parameter]:
+        """Returns the parameters that the main optimizer trains."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def start_epoch(self, epoch: int) -> None:
+        """Does what is done once per epoch, before the batches.
+
+        Args:
+            epoch (int): The epoch, counted from 1.
+        """
+
+    def embed(self) -> tuple[Tensor, Tensor]:
+        """Returns user embeddings ``[U, d]`` and item embeddings ``[I, d]`` whose products are the scores."""
+        raise UserError(f'{type(self).__name__} has no embeddings; use scorer() or recommend()')
+
+    def loss_terms(self, user: Tensor, pos_item: Tensor, neg_item: Tensor) -> dict[str, Tensor]:
+        """Computes the unweighted terms of the loss of a batch.
+
+        Args:
+            user (torch.Tensor): Users, int64 ``[B]``.
+            pos_item (torch.Tensor): An item of each, int64 ``[B]``.
+            neg_item (torch.Tensor): An item that is not theirs, int64 ``[B]``.
+        """
+        raise UserError(f'{type(self).__name__} has nothing to train')
+
+    def term_weights(self) -> dict[str, float]:
+        """Returns the weight of each term; a term that is not named has weight 1."""
+        return {}
+
+    def loss(self, user: Tensor, pos_item: Tensor, neg_item: Tensor, **kwargs: Any) -> Tensor:
+        """Computes the weighted sum of :meth:`loss_terms`, a scalar."""
+        return self.total(self.loss_terms(user, pos_item, neg_item, **kwargs))
+
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        """Adds up terms with their weights."""
+        weights = self.term_weights()
+        return torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
+
+    @torch.no_grad()
+    def scorer(self) -> Callable[[Tensor], Tensor]:
+        """Returns a function from users ``[B]`` to the scores of all items ``[B, I]``.
+
+        Embeddings are computed once, here, however many blocks of users are scored afterwards.
+        """
+        user_embedding, item_embedding = self.embed()
+        item_embedding = item_embedding.t().contiguous()
+        return lambda users: user_embedding[users] @ item_embedding
+
+    @torch.no_grad()
+    def recommend(self, users: int | Sequence[int] | Tensor, k: int = 20, exclude_seen: bool = True,
+                  items: Sequence[int] | Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Ranks items for users.
+
+        Args:
+            users (int, sequence or torch.Tensor): One user, or some.
+            k (int): Number of items per user. (default: :obj:`20`)
+            exclude_seen (bool): Whether to leave out a user's training items. (default: :obj:`True`)
+            items (sequence or torch.Tensor, optional): The only items to choose from. (default: all)
+
+        Returns:
+            tuple: Item ids and scores, best first: ``[k]`` for one user, ``[len(users), k]`` for some. Where fewer
+            items are left the places at the end hold id -1 and score ``-inf``.
+
+        Raises:
+            UserError: If a user or item is not known or :obj:`k` is not positive.
+        """
+        index = self._ids(users, self.num_users, 'user')
+        if k < 1:
+            raise UserError(f'k must be at least 1 (got {k})')
+        candidates = None
+        if items is not None:
+            candidates = torch.zeros(self.num_items, dtype=torch.bool, device=self.device)
+            candidates[self._ids(items, self.num_items, 'item')] = True
+        ids, scores = rank_items_with_scores(self.scorer(), index.view(-1),
+                                             self.train_edge_index if exclude_seen else None, k, self.num_items,
+                                             candidates=candidates)
+        return (ids[0], scores[0]) if index.dim() == 0 else (ids, scores)
+
+    def _ids(self, ids: int | Sequence[int] | Tensor, size: int, kind: str) -> Tensor:
+        index = torch.as_tensor(ids, dtype=torch.long, device=self.device)
+        outside = index.view(-1)[(index.view(-1) < 0) | (index.view(-1) >= size)]
+        if outside.numel() > 0:
+            raise UserError(f'unknown {kind} {int(outside[0])}: {kind} ids are 0 to {size - 1}')
+        return index
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(num_users={self.num_users}, num_items={self.num_items})'

@@ -1,0 +1,293 @@
+"""DGMRec: disentangling and generating modality recommender."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import Embedding, Linear
+from torch_geometric.data import HeteroData
+from torch_geometric.nn.module_dict import ModuleDict
+from torch_geometric.nn.parameter_dict import ParameterDict
+
+from dgmrec_pyg.config import DGMRecConfig
+from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.imputation import impute
+from dgmrec_pyg.nn.club import CLUB
+from dgmrec_pyg.nn.encoder import DisentangledEncoder
+from dgmrec_pyg.nn.generator import ModalityGenerator
+from dgmrec_pyg.nn.interaction_graph import InteractionGraph
+from dgmrec_pyg.nn.item_graphs import ItemGraphs
+from dgmrec_pyg.nn.models import dgmrec_terms as terms
+from dgmrec_pyg.nn.models.base import Recommender
+from dgmrec_pyg.nn.models.dgmrec_terms import Parts, Rows
+from dgmrec_pyg.nn.preference import ModalityPreference
+from dgmrec_pyg.schema import ITEM, item_features, missing_mask, modality_names
+
+CLUB_STEPS = 5
+CLUB_BATCH_SIZE = 2048
+CLUB_LEARNING_RATE = 1e-4
+
+
+class DGMRec(Recommender):
+    r"""The recommender from the `"Disentangling and Generating Modality Recommendation in Missing Modality Scenarios"
+    <https://arxiv.org/abs/2504.16352>`_ paper, for two or more modalities.
+
+    Features are split into general and specific parts, filtered by the preferences of an item's users, spread over
+    one item graph per modality and fused with LightGCN embeddings:
+
+    .. math::
+        \mathbf{z} = \mathbf{e} + \frac{1}{M + 1} \left( \frac{1}{M} \sum_m \tilde{\mathbf{G}}_m
+        + \sum_m \tilde{\mathbf{S}}_m \right) \qquad s_{ui} = \mathbf{z}_u^\top \mathbf{z}_i
+
+    What an item lacks is generated from its other modalities and its users, once per epoch (:meth:`start_epoch`).
+    Held-out new items are cut off from the item graphs while training and connected when ranking; their id embedding,
+    which nothing trains, counts as zero.
+
+    Args:
+        data (HeteroData): A graph in the package's schema. Features of missing items are not used.
+        config (DGMRecConfig): The settings.
+
+    Raises:
+        UserError: If there are fewer than two modalities, or observed features are not finite.
+    """
+
+    config_class = DGMRecConfig
+    config: DGMRecConfig
+
+    def __init__(self, data: HeteroData, config: DGMRecConfig) -> None:
+        super().__init__(data, config)
+        self.modalities = modality_names(data)
+        if len(self.modalities) < 2:
+            raise UserError(f'DGMRec needs two or more modalities (got {self.modalities or "none"}); add a '
+                            "'<modality>_feat.npy' or take a model without modalities, such as lightgcn")
+        size = config.hidden_channels
+        features = {m: _filled_features(data, m, config.imputation) for m in self.modalities}
+        in_channels = {m: x.size(1) for m, x in features.items()}
+        missing = {m: missing_mask(data, m) for m in self.modalities}
+        self.register_buffer('missing', torch.stack([missing[m] for m in self.modalities], dim=1), persistent=False)
+        self.register_buffer('is_new', data[ITEM].get('is_new'), persistent=False)
+        self.any_missing = bool(self.missing.any())
+
+        self.user_embedding = Embedding(self.num_users, size)
+        self.item_embedding = Embedding(self.num_items, size)
+        self.feature_tables = ParameterDict({
+            m: torch.nn.Parameter(x, requires_grad=config.train_features) for m, x in features.items()})
+        self.encoder = DisentangledEncoder(in_channels, size)
+        self.preference = ModalityPreference(self.modalities, size)
+        self.generator_net = ModalityGenerator(in_channels, size, config.noise_scale)
+        # Without a weight nothing reads the estimators, so there are none.
+        self.club = ModuleDict({m: CLUB(size, size) for m in self.modalities} if config.club_weight > 0 else {})
+        self._club_optimizer: torch.optim.Optimizer | None = None
+        self.graph = InteractionGraph(self.train_edge_index, self.num_users, self.num_items)
+        self.item_graphs = ItemGraphs(missing, config.knn_k, config.num_modality_layers, config.knn_missing,
+                                      self.is_new)
+        self.item_graphs.build(features)
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draws embeddings and weights (Xavier uniform) and biases (PyTorch's default) anew; features stay.
+
+        Args:
+            generator (torch.Generator, optional): Draws them. (default: the global one)
+        """
+        for module in self.modules():
+            if isinstance(module, Embedding):
+                torch.nn.init.xavier_uniform_(module.weight, generator=generator)
+            elif isinstance(module, Linear):
+                bound = module.in_features ** -0.5
+                torch.nn.init.xavier_uniform_(module.weight, generator=generator)
+                if module.bias is not None:
+                    torch.nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+        for module in self.club.modules():
+            if isinstance(module, Linear):  # PyTorch's default, as released.
+                torch.nn.init.kaiming_uniform_(module.weight, a=5 ** 0.5, generator=generator)
+
+    def trainable_parameters(self) -> list[torch.nn.Parameter]:
+        """Returns what the main optimizer trains: all but the CLUB estimators, which :meth:`start_epoch` trains."""
+        own = {id(parameter) for parameter in self.club.parameters()}
+        return [parameter for parameter in super().trainable_parameters() if id(parameter) not in own]
+
+    # What the model computes ##########################################################################################
+
+    def features(self, modality: str) -> Tensor:
+        """Returns the feature table of a modality with generated rows in place, ``[I, F]``."""
+        return self.feature_tables[self._known(modality)].detach()
+
+    def general(self, modality: str) -> Tensor:
+        """Returns the general part of a modality as encoded, ``[I, d]``."""
+        return self.encoder({self._known(modality): self.feature_tables[modality]})[0][modality]
+
+    def specific(self, modality: str) -> Tensor:
+        """Returns the specific part of a modality as encoded, ``[I, d]``."""
+        return self.encoder({self._known(modality): self.feature_tables[modality]})[1][modality]
+
+    def item_graph(self, modality: str) -> tuple[Tensor, Tensor]:
+        """Returns the present item graph of a modality: (source, target) pairs ``[2, E]`` and weights ``[E]``."""
+        edge_index, edge_weight = self.item_graphs.graph(self._known(modality))
+        return edge_index.as_tensor(), edge_weight
+
+    def collaborative(self) -> tuple[Tensor, Tensor]:
+        """Returns the LightGCN part: users ``[U, d]`` and items ``[I, d]``."""
+        return self.graph.light_gcn(self.user_embedding.weight, self.item_embedding.weight, self.config.num_layers)
+
+    def item_preference(self) -> dict[str, Tensor]:
+        """Returns the preferences of the items' users by modality, ``[I, d]`` each."""
+        return self.preference(self.user_embedding.weight, *self.graph.adjacencies['item_mean'])
+
+    def parts(self, role: str = 'current') -> Parts:
+        """Computes everything that embeddings and losses are made of.
+
+        Args:
+            role (str): Which item graphs to use; see :class:`~dgmrec_pyg.nn.item_graphs.ItemGraphs`.
+                (default: ``'current'``)
+        """
+        size = self.config.hidden_channels
+        user, item = self.collaborative()
+        general, specific = self.encoder(self.feature_tables)
+        preference = self.item_preference()
+        # General and specific parts share a filter and a graph: side by side they cost one product.
+        spread = torch.cat([
+            self.item_graphs(m, torch.cat([preference[m] * general[m], preference[m] * specific[m]], dim=1), role)
+            for m in self.modalities], dim=1)
+        of_items = spread.split(size, dim=1)
+        of_users = self.graph.mean_to_users(spread).split(size, dim=1)
+
+        def by_modality(tables: tuple[Tensor, ...]) -> dict[str, Tensor]:
+            return dict(zip(self.modalities, tables, strict=True))
+
+        return Parts(user, item, general, specific, preference, by_modality(of_items[0::2]),
+                     by_modality(of_items[1::2]), by_modality(of_users[0::2]), by_modality(of_users[1::2]))
+
+    @torch.no_grad()
+    def embed(self) -> tuple[Tensor, Tensor]:
+        """Returns the fused embeddings, users ``[U, d]`` and items ``[I, d]``, over the graphs for inference."""
+        parts = self.parts('initial' if self.config.inference_graph == 'initial' else 'inference')
+        item = parts.item if self.is_new is None else parts.item.masked_fill(self.is_new.unsqueeze(1), 0.0)
+        return (terms.fuse(parts.user, parts.user_general, parts.user_specific),
+                terms.fuse(item, parts.item_general, parts.item_specific))
+
+    # Training #########################################################################################################
+
+    def term_weights(self) -> dict[str, float]:
+        """Returns the weight of each term of the loss."""
+        config = self.config
+        return {
+            'bpr': 1.0,
+            'embedding_reg': 1.0,
+            'feature_reg': config.feature_reg_weight,
+            'reconstruction': config.reconstruction_weight,
+            'club': config.club_weight,
+            'inter_modal': config.inter_modal_weight,
+            'intra_modal': config.intra_modal_weight,
+            'behavior_alignment': config.behavior_alignment_weight,
+            'generation': config.generation_weight,
+        }
+
+    def loss_terms(self, user: Tensor, pos_item: Tensor, neg_item: Tensor,
+                   club_permutation: Tensor | None = None) -> dict[str, Tensor]:
+        """Computes the unweighted terms of the loss of a batch; a term of weight 0 is neither computed nor named.
+
+        Args:
+            user (torch.Tensor): Users, int64 ``[B]``.
+            pos_item (torch.Tensor): A training item of each, int64 ``[B]``.
+            neg_item (torch.Tensor): An item that is not theirs, int64 ``[B]``.
+            club_permutation (torch.Tensor, optional): CLUB's shuffle of all items, int64 ``[I]``. (default: drawn)
+        """
+        config, parts = self.config, self.parts()
+        users, positive, items = Rows.of(user), Rows.of(pos_item), Rows.of(torch.cat([pos_item, neg_item]))
+        missing = self.missing[items.unique]
+        complete = items.unique[~missing.any(dim=1)]
+
+        def generation() -> Tensor:
+            observed = {m: items.unique[~missing[:, column]] for column, m in enumerate(self.modalities)}
+            return terms.generation(parts, observed, complete, self.generator_net, config.noise_scale, self.generator)
+
+        def club() -> Tensor:
+            return torch.stack([
+                self.club[m](parts.item_specific[m], parts.item_general[m], club_permutation, self.generator)
+                for m in self.modalities]).sum()
+
+        optional = {
+            'feature_reg': lambda: terms.feature_reg(parts, positive),
+            'reconstruction': lambda: terms.reconstruction(parts, dict(self.feature_tables), self.generator_net,
+                                                           config.noise_scale, self.generator),
+            'club': club,
+            'inter_modal': lambda: terms.inter_modal(parts, users, complete, config.inter_modal_temperature),
+            'intra_modal': lambda: terms.intra_modal(parts, users, positive, config.inter_modal_temperature,
+                                                     config.intra_modal_temperature),
+            'behavior_alignment': lambda: terms.behavior_alignment(parts, users, positive,
+                                                                   config.behavior_alignment_temperature),
+            'generation': generation,
+        }
+        weights = self.term_weights()
+        return terms.ranking_terms(parts, users, items) | {
+            name: compute() for name, compute in optional.items() if weights[name] != 0.0}
+
+    def start_epoch(self, epoch: int) -> None:
+        """Trains the CLUB estimators, generates what is missing and, every so often, refreshes the item graphs.
+
+        Args:
+            epoch (int): The epoch, counted from 1.
+        """
+        if len(self.club) > 0:
+            self._train_club()
+        if self.any_missing:
+            self.generate_missing()
+            if epoch % self.config.graph_refresh_every == 0:
+                self.refresh_graphs()
+
+    def _train_club(self) -> None:
+        """Fits q(general | specific) to what the encoders give now; nothing of it reaches the encoders."""
+        if self._club_optimizer is None:
+            self._club_optimizer = torch.optim.Adam(self.club.parameters(), lr=CLUB_LEARNING_RATE)
+        with torch.no_grad():
+            general, specific = self.encoder(self.feature_tables)
+        for _ in range(CLUB_STEPS):
+            items = torch.randperm(self.num_items, generator=self.generator, device=self.device)[:CLUB_BATCH_SIZE]
+            self._club_optimizer.zero_grad()
+            torch.stack([club.learning_loss(specific[m][items], general[m][items])
+                         for m, club in self.club.items()]).sum().backward()
+            self._club_optimizer.step()
+        self._club_optimizer.zero_grad()
+
+    @torch.no_grad()
+    def generate_missing(self) -> None:
+        """Generates features and writes them into the tables of the items that lack them (with
+        ``generate_for='single'`` only of items that lack exactly one modality)."""
+        generator_net, scale = self.generator_net, self.config.noise_scale
+        general, _ = self.encoder(self.feature_tables)
+        preference = self.item_preference()
+        single = self.missing.sum(dim=1) == 1
+        for column, m in enumerate(self.modalities):
+            made = torch.cat([generator_net.translate(m, general),
+                              generator_net.generate_specific(m, preference[m])], dim=1)
+            rows = self.missing[:, column]
+            if self.config.generate_for == 'single':
+                rows = rows & single
+            spread = self.item_graphs(m, made, 'inference')[rows]
+            decoded = generator_net.decode(m, *spread.chunk(2, dim=1), scale, self.generator)
+            self.feature_tables[m].data[rows] = decoded
+
+    @torch.no_grad()
+    def refresh_graphs(self) -> None:
+        """Connects items that lack a modality by their present, generated features."""
+        self.item_graphs.refresh({m: x.detach() for m, x in self.feature_tables.items()},
+                                 self.config.graph_refresh_rate)
+
+    def _known(self, modality: str) -> str:
+        if modality not in self.modalities:
+            raise UserError(f"unknown modality '{modality}' (known: {', '.join(self.modalities)})")
+        return modality
+
+
+def _filled_features(data: HeteroData, modality: str, method: str) -> Tensor:
+    """A new table of a modality's features, missing rows imputed unless a transform has done so."""
+    x, missing = item_features(data, modality), missing_mask(data, modality)
+    if data[ITEM].get('imputed') is not None:
+        filled = x.clone()
+    else:
+        filled = impute(x, missing, method)
+    bad = (~filled.isfinite().all(dim=1)).nonzero().view(-1)
+    if bad.numel() > 0:
+        raise UserError(f"feature '{modality}' of {bad.numel()} items is not finite (first: item {int(bad[0])}); mark "
+                        'these items as missing or mend the features')
+    return filled

@@ -1,0 +1,90 @@
+"""LightGCN and matrix factorization."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import Embedding
+from torch_geometric.data import HeteroData
+
+from dgmrec_pyg.config import Settings
+from dgmrec_pyg.nn.interaction_graph import InteractionGraph
+from dgmrec_pyg.nn.losses import bpr_loss
+from dgmrec_pyg.nn.models.base import Recommender
+
+
+@dataclass(frozen=True)
+class LightGCNConfig(Settings):
+    """Settings of :class:`LightGCN`."""
+
+    hidden_channels: int = 64
+    """Size of embeddings."""
+    num_layers: int = 3
+    """Layers over the user-item graph."""
+    embedding_reg_weight: float = 1e-4
+    """Weight of half the squared norm of a batch's id embeddings, per member."""
+
+
+class LightGCN(Recommender):
+    r"""The recommender from the `"LightGCN: Simplifying and Powering Graph Convolution Network for Recommendation"
+    <https://arxiv.org/abs/2002.02126>`_ paper, trained by BPR. It uses no features, so nothing can be missing.
+
+    Args:
+        data (HeteroData): Users, items and training edges.
+        config (LightGCNConfig): The settings.
+    """
+
+    config_class = LightGCNConfig
+    config: LightGCNConfig
+
+    def __init__(self, data: HeteroData, config: LightGCNConfig) -> None:
+        super().__init__(data, config)
+        self.user_embedding = Embedding(self.num_users, config.hidden_channels)
+        self.item_embedding = Embedding(self.num_items, config.hidden_channels)
+        self.graph = InteractionGraph(self.train_edge_index, self.num_users, self.num_items)
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draws the embeddings anew (Xavier uniform)."""
+        for embedding in (self.user_embedding, self.item_embedding):
+            torch.nn.init.xavier_uniform_(embedding.weight, generator=generator)
+
+    def embed(self) -> tuple[Tensor, Tensor]:
+        """Returns the mean over the layers, users ``[U, d]`` and items ``[I, d]``."""
+        return self.graph.light_gcn(self.user_embedding.weight, self.item_embedding.weight, self.config.num_layers)
+
+    def loss_terms(self, user: Tensor, pos_item: Tensor, neg_item: Tensor) -> dict[str, Tensor]:
+        """Computes ``bpr`` and ``embedding_reg`` of a batch (equation 15)."""
+        user_embedding, item_embedding = self.embed()
+        of_user = user_embedding[user]
+        ids = (self.user_embedding(user), self.item_embedding(pos_item), self.item_embedding(neg_item))
+        return {
+            'bpr': bpr_loss((of_user * item_embedding[pos_item]).sum(dim=1),
+                            (of_user * item_embedding[neg_item]).sum(dim=1)),
+            'embedding_reg': torch.stack([rows.square().sum() for rows in ids]).sum() / (2 * user.numel()),
+        }
+
+    def term_weights(self) -> dict[str, float]:
+        """Returns the weight of the regularization."""
+        return {'embedding_reg': self.config.embedding_reg_weight}
+
+
+@dataclass(frozen=True)
+class BPRMFConfig(LightGCNConfig):
+    """Settings of :class:`BPRMF`."""
+
+    num_layers: int = 0
+    """None: a user's and an item's embeddings are multiplied as they are."""
+
+
+class BPRMF(LightGCN):
+    r"""Matrix factorization from the `"BPR: Bayesian Personalized Ranking from Implicit Feedback"
+    <https://arxiv.org/abs/1205.2618>`_ paper: :class:`LightGCN` without layers.
+
+    Args:
+        data (HeteroData): Users, items and training edges.
+        config (BPRMFConfig): The settings.
+    """
+
+    config_class = BPRMFConfig

@@ -1,0 +1,69 @@
+"""What users look for in each modality, and what an item's buyers look for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.nn import Linear
+from torch_geometric.nn.module_dict import ModuleDict
+from torch_geometric.typing import Adj, OptTensor
+
+from dgmrec_pyg.nn.adjacency import mean_weight
+from dgmrec_pyg.nn.conv import LightGCNConv
+
+
+class ModalityPreference(torch.nn.Module):
+    r"""Modality preferences from the `"Disentangling and Generating Modality Recommendation in Missing Modality
+    Scenarios" <https://arxiv.org/abs/2504.16352>`_ paper. A user's preference is
+    :math:`\tanh(\mathbf{Q}_m \mathbf{e}_u)`; an item's is the mean over the users who bought it:
+
+    .. math::
+        \mathbf{P}_m = \frac{\mathbf{R}^\top \tanh(\mathbf{E} \mathbf{Q}_m)}{\deg_i + 10^{-7}}
+
+    An item that nobody bought has preference zero.
+
+    Args:
+        modalities (iterable): Names of the modalities.
+        hidden_channels (int): The size :math:`d` of user embeddings and preferences. (default: :obj:`64`)
+
+    Shapes:
+        - **user_embedding:** :math:`(U, d)`
+        - **edge_index:** (user, item) pairs :math:`(2, E)`
+        - **output:** for each modality :math:`(I, d)`
+    """
+
+    def __init__(self, modalities: Iterable[str], hidden_channels: int = 64) -> None:
+        super().__init__()
+        self.modalities = sorted(modalities)
+        self.hidden_channels = hidden_channels
+        self.lin = ModuleDict({m: Linear(hidden_channels, hidden_channels, bias=False) for m in self.modalities})
+        self.conv = LightGCNConv(normalize=False)
+
+    def user_preference(self, user_embedding: Tensor) -> Tensor:
+        """Computes the users' preferences, the modalities side by side, ``[U, M * d]``."""
+        weight = torch.cat([self.lin[modality].weight for modality in self.modalities])
+        return torch.nn.functional.linear(user_embedding, weight).tanh()
+
+    def forward(self, user_embedding: Tensor, edge_index: Adj, edge_weight: OptTensor = None,
+                num_items: int | None = None) -> dict[str, Tensor]:
+        """Computes the items' preferences.
+
+        Args:
+            user_embedding (torch.Tensor): The users' id embeddings.
+            edge_index (torch.Tensor, EdgeIndex or SparseTensor): Who bought what.
+            edge_weight (torch.Tensor, optional): Weights that turn the sum over an item's users into their mean;
+                computed from the edges where they are not given.
+            num_items (int, optional): Number of items; needed with a plain edge list. (default: :obj:`None`)
+        """
+        size = None if num_items is None else (user_embedding.size(0), num_items)
+        if edge_weight is None and isinstance(edge_index, Tensor):
+            if num_items is None:
+                raise ValueError('num_items is needed to average over the users of a plain edge list')
+            edge_weight = mean_weight(edge_index, num_items)
+        preference = self.conv((self.user_preference(user_embedding), None), edge_index, edge_weight, size=size)
+        return dict(zip(self.modalities, preference.split(self.hidden_channels, dim=1), strict=True))
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}({self.modalities}, {self.hidden_channels})'
