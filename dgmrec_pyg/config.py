@@ -207,7 +207,7 @@ def _checked(name: str, value: Any, kind: type) -> Any:
         raise UserError(f"setting '{name}' must be of type {kind.__name__} (got {value!r})")
     if name in _CHOICES and value not in _CHOICES[name]:
         raise UserError(f"setting '{name}' must be one of {', '.join(_CHOICES[name])} (got {value!r})")
-    if kind is int or kind is float:
+    if isinstance(value, (int, float)):
         _check_number(name, value)
     return value
 

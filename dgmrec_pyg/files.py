@@ -41,7 +41,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, target)
     except OSError as error:
-        raise UserError(f"cannot write '{target}': {error.strerror}; free some space or choose another folder") from error
+        raise UserError(f"cannot write '{target}': {error.strerror}; free some space or choose another "
+                        'folder') from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from dgmrec_pyg.errors import UserError
 from dgmrec_pyg.nn import DGMRec
 
-_TRANSLATORS = {
+_TRANSLATORS: dict[int, dict[str, tuple[str, ...]]] = {
     2: {'image2text': ('image', 'text'), 'text2image': ('text', 'image')},
     3: {'image2text': ('audio', 'image', 'text'), 'text2image': ('text', 'audio', 'image'),
         'text2audio': ('image', 'text', 'audio')},
@@ -103,7 +103,7 @@ def to_reference_state_dict(model: DGMRec) -> dict[str, Tensor]:
 def _reorder(model: DGMRec, released: str, value: Tensor) -> Tensor:
     """Swaps the input blocks of a translator that reads its modalities in another order; its own inverse."""
     translator, _, rest = released.partition('.')
-    *order, made = _TRANSLATORS[len(model.modalities)].get(translator, ('', ''))
+    order = list(_TRANSLATORS[len(model.modalities)].get(translator, ())[:-1])
     if rest != '0.weight' or order == sorted(order):
         return value
     return torch.cat(value.chunk(len(order), dim=1)[::-1], dim=1)

@@ -7,7 +7,8 @@ r"""The :class:`~torch_geometric.data.HeteroData` that every part of the package
 * ``data['user', 'interacts', 'item'].edge_index``: the training edges, with ``val_edge_label_index`` and
   ``test_edge_label_index`` beside them; ``data['item', 'rev_interacts', 'user'].edge_index`` holds the same
   training edges turned round.
-* ``data['item'].is_new``: bool ``[num_items]``, only with held-out new items.
+* ``data['item'].is_new``: bool ``[num_items]``, only with held-out new items; ``data['item'].popularity`` then holds
+  the number of training interactions before they were held out.
 * ``data.raw_id``: ``{'user': [...], 'item': [...]}`` where raw ids are known.
 """
 
@@ -23,6 +24,9 @@ USER = 'user'
 ITEM = 'item'
 INTERACTS = (USER, 'interacts', ITEM)
 REV_INTERACTS = (ITEM, 'rev_interacts', USER)
+
+COLD_SHARE = 0.7
+"""Share of the items, those with the fewest training interactions, that count as cold."""
 
 _FEATURE = 'x_'
 _MISSING = 'missing_'
@@ -44,7 +48,7 @@ def modality_names(data: HeteroData) -> list[str]:
     Args:
         data (HeteroData): A graph in the package's schema.
     """
-    return sorted(key[len(_FEATURE):] for key in data[ITEM].keys() if key.startswith(_FEATURE))
+    return sorted(key[len(_FEATURE):] for key in data[ITEM].to_dict() if key.startswith(_FEATURE))
 
 
 def item_features(data: HeteroData, modality: str) -> Tensor:
@@ -68,6 +72,20 @@ def missing_matrix(data: HeteroData) -> Tensor:
 def training_edges(data: HeteroData) -> Tensor:
     """Returns the training ``edge_index`` ``[2, E]`` of (user, item) pairs."""
     return data[INTERACTS].edge_index
+
+
+def item_popularity(data: HeteroData) -> Tensor:
+    """Returns the number of training interactions of each item, int64 ``[num_items]``.
+
+    With held-out new items it is the number before these lost theirs (``data['item'].popularity``).
+
+    Args:
+        data (HeteroData): A graph in the package's schema.
+    """
+    popularity = data[ITEM].get('popularity')
+    if popularity is not None:
+        return popularity
+    return torch.bincount(training_edges(data)[1], minlength=data[ITEM].num_nodes)
 
 
 def set_training_edges(data: HeteroData, edge_index: Tensor) -> None:

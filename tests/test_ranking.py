@@ -1,4 +1,4 @@
-"""Tests of dgmrec_pyg.evaluation.ranking."""
+"""Tests of dgmrec_pyg.ranking and of dgmrec_pyg.evaluation.metrics."""
 
 from __future__ import annotations
 
@@ -9,13 +9,8 @@ import torch
 from torch import Tensor
 
 from dgmrec_pyg.errors import UserError
-from dgmrec_pyg.evaluation.ranking import (
-    evaluation_users,
-    per_user_metrics,
-    rank_items,
-    rank_items_with_scores,
-    ranking_metrics,
-)
+from dgmrec_pyg.evaluation.metrics import evaluation_users, per_user_metrics, ranking_metrics
+from dgmrec_pyg.ranking import rank_items, rank_items_with_scores
 
 NUM_USERS, NUM_ITEMS = 23, 31
 

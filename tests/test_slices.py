@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from dgmrec_pyg.evaluation.ranking import rank_items, ranking_metrics
+from dgmrec_pyg.evaluation.metrics import ranking_metrics
 from dgmrec_pyg.evaluation.slices import item_slices, missing_patterns, sliced_metrics
+from dgmrec_pyg.ranking import rank_items
 from dgmrec_pyg.schema import ITEM, missing_key, missing_mask, set_training_edges
 
 MISSING = {

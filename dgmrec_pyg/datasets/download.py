@@ -116,9 +116,11 @@ def _transfer(url: str, part: Path, max_bytes: int, progress: bool) -> None:
                     raise _BrokenTransfer('the file at the source has changed')
                 return
             response.raise_for_status()
-            if not response.headers.get('Content-Range', '').startswith(f'bytes {start}-'):
-                start = 0  # the server sends the whole file
-            _save(response, part, start, max_bytes, progress)
+            resumes = response.status_code == 206  # else the server sends the whole file
+            if resumes and not response.headers.get('Content-Range', '').startswith(f'bytes {start}-'):
+                part.unlink(missing_ok=True)
+                raise _BrokenTransfer('the source went on at another place than asked')
+            _save(response, part, start if resumes else 0, max_bytes, progress)
     except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
         raise _BrokenTransfer(one_line(error)) from error
 

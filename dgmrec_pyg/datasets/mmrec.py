@@ -190,5 +190,5 @@ def _to_tensor(path: Path, array: np.ndarray) -> Tensor:
 def _reject_rows(path: Path, rows: np.ndarray, what: str) -> None:
     if rows.size:
         shown = ', '.join(map(str, rows[:SHOWN_ROWS])) + (', ...' if rows.size > SHOWN_ROWS else '')
-        raise UserError(f"'{path}' has {what} in {rows.size:,} rows (counted from 0: {shown}); give numbers, or NaN in "
-                        'the whole row of an item that lacks the modality')
+        raise UserError(f"'{path}' has {what} in row {shown} ({rows.size:,} such, counted from 0); give numbers, or "
+                        'NaN in the whole row of an item that lacks the modality')

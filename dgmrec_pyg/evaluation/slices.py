@@ -7,13 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
-from torch_geometric.utils import coalesce, degree
+from torch_geometric.utils import coalesce
 
-from dgmrec_pyg.evaluation.ranking import DEFAULT_KS, ranking_metrics
-from dgmrec_pyg.schema import ITEM, missing_mask, modality_names, training_edges
-
-#: Share of the items that count as cold, by training popularity.
-COLD_SHARE = 0.7
+from dgmrec_pyg.evaluation.metrics import DEFAULT_KS, ranking_metrics
+from dgmrec_pyg.schema import COLD_SHARE, ITEM, item_popularity, missing_mask, modality_names
 
 
 def missing_patterns(missing: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -41,8 +38,8 @@ def item_slices(data: HeteroData) -> dict[str, Tensor]:
     """Returns the slices of the items of :obj:`data` that metrics are reported for.
 
     These are the patterns of :func:`missing_patterns`, ``cold`` (the 70 % of items with the fewest training
-    interactions; of equally popular items the one with the lower id counts as colder) and ``warm`` (the rest), and,
-    where :obj:`data` has held-out new items, ``new`` and ``old``.
+    interactions, before new items were held out; of equally popular items the one with the lower id counts as colder)
+    and ``warm`` (the rest), and, where :obj:`data` has held-out new items, ``new`` and ``old``.
 
     Args:
         data (HeteroData): A graph in the package's schema.
@@ -51,7 +48,7 @@ def item_slices(data: HeteroData) -> dict[str, Tensor]:
         dict[str, torch.Tensor]: For each slice that has items the bool mask ``[num_items]`` of its items.
     """
     slices = missing_patterns({name: missing_mask(data, name) for name in modality_names(data)})
-    cold = _cold_items(training_edges(data)[1], data[ITEM].num_nodes)
+    cold = _cold_items(item_popularity(data))
     slices |= {'cold': cold, 'warm': ~cold}
     is_new = data[ITEM].get('is_new')
     if is_new is not None:
@@ -72,7 +69,7 @@ def sliced_metrics(
     label in the slice do not count.
 
     Args:
-        pred (torch.Tensor): Ranked items ``[N, k]`` as :func:`~dgmrec_pyg.evaluation.ranking.rank_items` returns them.
+        pred (torch.Tensor): Ranked items ``[N, k]`` as :func:`~dgmrec_pyg.ranking.rank_items` returns them.
         edge_label_index (torch.Tensor): The true (user, item) pairs ``[2, L]``; pairs of other users are ignored.
         users (torch.Tensor): The user of each row of :obj:`pred`, distinct, ``[N]``.
         slices (Mapping[str, torch.Tensor]): For each slice the bool mask ``[num_items]`` of its items.
@@ -80,7 +77,7 @@ def sliced_metrics(
 
     Returns:
         dict[str, dict[str, float]]: For each slice with a label the metrics of
-        :func:`~dgmrec_pyg.evaluation.ranking.ranking_metrics` and ``num_labels``, the number of its labels.
+        :func:`~dgmrec_pyg.evaluation.metrics.ranking_metrics` and ``num_labels``, the number of its labels.
 
     Raises:
         UserError: If the ranking is shorter than the largest of :obj:`ks`.
@@ -100,8 +97,8 @@ def _pattern_name(names: Sequence[str], lacks: Sequence[bool]) -> str:
     return 'missing:' + ('+'.join(name for name, lack in zip(names, lacks, strict=True) if lack) or 'none')
 
 
-def _cold_items(item: Tensor, num_items: int) -> Tensor:
-    coldest_first = degree(item, num_items, dtype=torch.long).argsort(stable=True)
-    cold = torch.zeros(num_items, dtype=torch.bool, device=item.device)
-    cold[coldest_first[:round(COLD_SHARE * num_items)]] = True
+def _cold_items(popularity: Tensor) -> Tensor:
+    coldest_first = popularity.argsort(stable=True)
+    cold = torch.zeros_like(popularity, dtype=torch.bool)
+    cold[coldest_first[:round(COLD_SHARE * popularity.numel())]] = True
     return cold

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.utils import scatter
+
+# PyTorch says at the first CSR tensor, and only then, that these are in beta: nothing that a user could act on.
+with warnings.catch_warnings():
+    warnings.simplefilter('ignore')
+    torch.zeros(1, 1).to_sparse_csr()
 
 
 class Adjacency(NamedTuple):
@@ -22,11 +28,15 @@ class Adjacency(NamedTuple):
     edge_index: EdgeIndex
     edge_weight: Tensor
 
-    def to(self, device: torch.device | str) -> Adjacency:
-        """Returns the same adjacency on another device."""
-        source, target = self.edge_index.as_tensor().to(device)
-        return make_adjacency(torch.stack([source, target]), self.edge_weight.to(device),
-                              self.edge_index.get_sparse_size())
+    def apply(self, fn: Callable[[Tensor], Tensor]) -> Adjacency:
+        """Returns the adjacency that a module keeps after ``_apply(fn)``, on another device or of another dtype.
+
+        Args:
+            fn (Callable): What :meth:`torch.nn.Module._apply` is given.
+        """
+        edge_weight = fn(self.edge_weight)
+        edge_index = self.edge_index.as_tensor().to(edge_weight.device)
+        return make_adjacency(edge_index, edge_weight, self.edge_index.get_sparse_size())
 
 
 def make_adjacency(edge_index: Tensor, edge_weight: Tensor | None, size: tuple[int, int]) -> Adjacency:
@@ -46,20 +56,22 @@ def make_adjacency(edge_index: Tensor, edge_weight: Tensor | None, size: tuple[i
     return Adjacency(edges.fill_cache_(), edge_weight[order].contiguous())
 
 
-def matmul(edge_index: EdgeIndex, x: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+def matmul(edge_index: EdgeIndex, x: Tensor, edge_weight: Tensor | None, num_targets: int) -> Tensor:
     """Sums the rows of :obj:`x` of each target's sources, ``[num_targets, C]``.
 
     Args:
         edge_index (EdgeIndex): (source, target) pairs sorted by target.
         x (torch.Tensor): Source features, ``[num_sources, C]``.
         edge_weight (torch.Tensor, optional): Edge weights ``[E]``; ones if :obj:`None`.
+        num_targets (int): Number of targets.
     """
     if edge_weight is None:
         edge_weight = x.new_ones(edge_index.size(1))
-    if edge_weight.requires_grad:
+    # An EdgeIndex made without its size takes the largest ids for it and misses nodes without edges.
+    if edge_weight.requires_grad or edge_index.get_sparse_size() != (x.size(0), num_targets):
         source, target = edge_index.as_tensor()
-        return scatter(edge_weight.unsqueeze(1) * x[source], target, dim_size=edge_index.get_sparse_size(1))
-    return _MatMul.apply(edge_index, edge_weight, x)
+        return scatter(edge_weight.unsqueeze(1) * x[source], target, dim_size=num_targets)
+    return _MatMul.apply(edge_index, edge_weight.to(x.dtype), x)
 
 
 class _MatMul(torch.autograd.Function):
@@ -88,17 +100,19 @@ def _csr(pointer: Tensor, index: Tensor, weight: Tensor, order: Tensor | None, s
                                    check_invariants=False)
 
 
-def symmetric_weight(edge_index: Tensor, size: tuple[int, int], edge_weight: Tensor | None = None) -> Tensor:
+def symmetric_weight(edge_index: Tensor, size: tuple[int, int], edge_weight: Tensor | None = None,
+                     dtype: torch.dtype | None = None) -> Tensor:
     r"""Computes :math:`w_{ij} / \sqrt{\deg(i) \deg(j)}` on a bipartite graph, ``[E]``.
 
     Args:
         edge_index (torch.Tensor): (source, target) pairs, ``[2, E]``.
         size (tuple): Number of sources and of targets.
         edge_weight (torch.Tensor, optional): Weights to normalize, ``[E]``; ones if :obj:`None`.
+        dtype (torch.dtype, optional): Type of the result where no weights are given. (default: the global one)
     """
     source, target = edge_index[0], edge_index[1]
     if edge_weight is None:
-        edge_weight = torch.ones(source.numel(), device=source.device)
+        edge_weight = torch.ones(source.numel(), dtype=dtype, device=source.device)
     source_degree = scatter(edge_weight, source, dim_size=size[0])
     target_degree = scatter(edge_weight, target, dim_size=size[1])
     product = source_degree[source] * target_degree[target]

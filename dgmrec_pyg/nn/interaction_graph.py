@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgmrec_pyg.nn.adjacency import Adjacency, make_adjacency, mean_weight, symmetric_weight
+from dgmrec_pyg.nn.adjacency import make_adjacency, mean_weight, symmetric_weight
 from dgmrec_pyg.nn.conv import LightGCNConv
 
 
@@ -56,6 +56,5 @@ class InteractionGraph(torch.nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> InteractionGraph:
         super()._apply(fn, recurse)
-        self.adjacencies = {name: Adjacency(*adjacency).to(fn(adjacency.edge_weight).device)
-                            for name, adjacency in self.adjacencies.items()}
+        self.adjacencies = {name: adjacency.apply(fn) for name, adjacency in self.adjacencies.items()}
         return self

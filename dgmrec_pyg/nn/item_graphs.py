@@ -106,9 +106,8 @@ class ItemGraphs(torch.nn.Module):
         super()._apply(fn, recurse)
         self.missing = {modality: fn(mask) for modality, mask in self.missing.items()}
         self.is_new = None if self.is_new is None else fn(self.is_new)
-        device = next(iter(self.missing.values())).device
         for graphs in (self.initial, self.current, self.inference):
-            graphs.update({modality: graph.to(device) for modality, graph in graphs.items()})
+            graphs.update({modality: graph.apply(fn) for modality, graph in graphs.items()})
         return self
 
     def get_extra_state(self) -> dict[str, dict[str, tuple[Tensor, Tensor]]]:

@@ -63,9 +63,10 @@ class _InfoNCE(torch.autograd.Function):
         num_pairs = index_a.numel()
         count_a = torch.bincount(index_a, minlength=a.size(0)).to(a.dtype)
         count_b = torch.bincount(index_b, minlength=b.size(0)).to(a.dtype)
-        weight = torch.mm(a, b.t())
+        # A right row of n pairs counts n times, exp(x + log n); one of no pair, log 0, not even in the maximum.
+        weight = torch.addmm(temperature * count_b.log(), a, b.t())
         top = weight.amax(dim=1, keepdim=True)
-        weight.sub_(top).div_(temperature).exp_().mul_(count_b)
+        weight.sub_(top).div_(temperature).exp_()
         total = weight.sum(dim=1)
         pair_logit = (a[index_a] * b[index_b]).sum(dim=1) / temperature
         log_total = total.log() + top.squeeze(1) / temperature

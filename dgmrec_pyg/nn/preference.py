@@ -10,7 +10,6 @@ from torch.nn import Linear
 from torch_geometric.nn.module_dict import ModuleDict
 from torch_geometric.typing import Adj, OptTensor
 
-from dgmrec_pyg.nn.adjacency import mean_weight
 from dgmrec_pyg.nn.conv import LightGCNConv
 
 
@@ -54,15 +53,17 @@ class ModalityPreference(torch.nn.Module):
             user_embedding (torch.Tensor): The users' id embeddings.
             edge_index (torch.Tensor, EdgeIndex or SparseTensor): Who bought what.
             edge_weight (torch.Tensor, optional): Weights that turn the sum over an item's users into their mean;
-                computed from the edges where they are not given.
+                without them the mean is taken here.
             num_items (int, optional): Number of items; needed with a plain edge list. (default: :obj:`None`)
+
+        Raises:
+            ValueError: If the number of items is not known.
         """
         size = None if num_items is None else (user_embedding.size(0), num_items)
-        if edge_weight is None and isinstance(edge_index, Tensor):
-            if num_items is None:
-                raise ValueError('num_items is needed to average over the users of a plain edge list')
-            edge_weight = mean_weight(edge_index, num_items)
         preference = self.conv((self.user_preference(user_embedding), None), edge_index, edge_weight, size=size)
+        if edge_weight is None:
+            ones = user_embedding.new_ones(user_embedding.size(0), 1)
+            preference = preference / (self.conv((ones, None), edge_index, size=size) + 1e-7)
         return dict(zip(self.modalities, preference.split(self.hidden_channels, dim=1), strict=True))
 
     def __repr__(self) -> str:

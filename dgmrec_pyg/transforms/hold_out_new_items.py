@@ -8,8 +8,8 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from dgmrec_pyg.errors import UserError
-from dgmrec_pyg.schema import INTERACTS, ITEM, set_training_edges, training_edges
-from dgmrec_pyg.transforms.strata import cold_items, draw_share, item_popularity
+from dgmrec_pyg.schema import INTERACTS, ITEM, item_popularity, set_training_edges, training_edges
+from dgmrec_pyg.transforms.strata import cold_items, draw_share
 
 
 class HoldOutNewItems(BaseTransform):

@@ -10,8 +10,8 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from dgmrec_pyg.errors import UserError, near_miss
-from dgmrec_pyg.schema import ITEM, missing_key, missing_mask, modality_names
-from dgmrec_pyg.transforms.strata import cold_items, draw_share, exact_counts, item_popularity
+from dgmrec_pyg.schema import ITEM, item_popularity, missing_key, missing_mask, modality_names
+from dgmrec_pyg.transforms.strata import cold_items, draw_share, exact_counts
 
 PATTERNS = ('protocol', 'independent', 'level')
 

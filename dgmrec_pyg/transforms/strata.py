@@ -4,27 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
-from torch_geometric.utils import degree
 
-from dgmrec_pyg.schema import ITEM, training_edges
-
-COLD_SHARE = 0.7
-
-
-def item_popularity(data: HeteroData) -> Tensor:
-    """Returns the number of training interactions of each item, int64 ``[num_items]``.
-
-    Where :class:`HoldOutNewItems` has stored ``data['item'].popularity``, it is that: the number before new items
-    lost theirs.
-
-    Args:
-        data (HeteroData): A graph in the package's schema.
-    """
-    popularity = data[ITEM].get('popularity')
-    if popularity is not None:
-        return popularity
-    return degree(training_edges(data)[1], data[ITEM].num_nodes, dtype=torch.long)
+from dgmrec_pyg.schema import COLD_SHARE
 
 
 def cold_items(popularity: Tensor, generator: torch.Generator) -> Tensor:

@@ -65,7 +65,7 @@ class LightGCNConv(MessagePassing):
         if size is None:
             size = self._size(source, target, edge_index)
         if self.normalize:
-            edge_index, edge_weight = self._normalize(edge_index, edge_weight, size)
+            edge_index, edge_weight = self._normalize(edge_index, edge_weight, size, source.dtype)
         return self.propagate(edge_index, x=source, edge_weight=edge_weight, size=size)
 
     @staticmethod
@@ -79,22 +79,23 @@ class LightGCNConv(MessagePassing):
         raise ValueError('the number of targets is not known: pass target features or `size`')
 
     @staticmethod
-    def _normalize(edge_index: Adj, edge_weight: OptTensor, size: tuple[int, int]) -> tuple[Adj, OptTensor]:
+    def _normalize(edge_index: Adj, edge_weight: OptTensor, size: tuple[int, int],
+                   dtype: torch.dtype) -> tuple[Adj, OptTensor]:
         if isinstance(edge_index, SparseTensor):
             row, col, value = edge_index.coo()
-            weight = symmetric_weight(torch.stack([col, row]), size, value)
+            weight = symmetric_weight(torch.stack([col, row]), size, value, dtype)
             return edge_index.set_value(weight, layout='coo'), None
         if is_torch_sparse_tensor(edge_index):
             adjacency = edge_index.to_sparse_coo().coalesce()
             weight = symmetric_weight(adjacency.indices().flip(0), size, adjacency.values())
             return torch.sparse_coo_tensor(adjacency.indices(), weight, adjacency.shape).to_sparse_csr(), None
         plain = edge_index.as_tensor() if isinstance(edge_index, EdgeIndex) else edge_index
-        return edge_index, symmetric_weight(plain, size, edge_weight)
+        return edge_index, symmetric_weight(plain, size, edge_weight, dtype)
 
-    def message(self, x_j: Tensor, edge_weight: OptTensor) -> Tensor:  # noqa: D102 (PyG's hook)
+    def message(self, x_j: Tensor, edge_weight: OptTensor) -> Tensor:
         return x_j if edge_weight is None else edge_weight.view(-1, 1) * x_j
 
-    def message_and_aggregate(self, edge_index: Adj, x: Tensor, edge_weight: OptTensor) -> Tensor:  # noqa: D102
+    def message_and_aggregate(self, edge_index: Adj, x: Tensor, edge_weight: OptTensor, size: list[int]) -> Tensor:
         if isinstance(edge_index, EdgeIndex):
-            return matmul(edge_index, x, edge_weight)
+            return matmul(edge_index, x, edge_weight, size[1])
         return spmm(edge_index, x, reduce='sum')

@@ -45,12 +45,12 @@ class ModalityGraphConv(MessagePassing):
             x = self.propagate(edge_index, x=x, edge_weight=edge_weight, size=(x.size(0), x.size(0)))
         return x
 
-    def message(self, x_j: Tensor, edge_weight: OptTensor) -> Tensor:  # noqa: D102 (PyG's hook)
+    def message(self, x_j: Tensor, edge_weight: OptTensor) -> Tensor:
         return x_j if edge_weight is None else edge_weight.view(-1, 1) * x_j
 
-    def message_and_aggregate(self, edge_index: Adj, x: Tensor, edge_weight: OptTensor) -> Tensor:  # noqa: D102
+    def message_and_aggregate(self, edge_index: Adj, x: Tensor, edge_weight: OptTensor, size: list[int]) -> Tensor:
         if isinstance(edge_index, EdgeIndex):
-            return matmul(edge_index, x, edge_weight)
+            return matmul(edge_index, x, edge_weight, size[1])
         return spmm(edge_index, x, reduce='sum')
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 
 from dgmrec_pyg.config import Settings
 from dgmrec_pyg.errors import UserError
-from dgmrec_pyg.evaluation.ranking import rank_items_with_scores
+from dgmrec_pyg.ranking import rank_items_with_scores
 from dgmrec_pyg.schema import ITEM, USER, training_edges
 
 
@@ -28,6 +28,7 @@ class Recommender(torch.nn.Module):
 
     config_class: ClassVar[type[Settings]] = Settings
     trainable: ClassVar[bool] = True
+    train_edge_index: Tensor
 
     def __init__(self, data: HeteroData, config: Settings) -> None:
         super().__init__()
@@ -69,6 +70,10 @@ class Recommender(torch.nn.Module):
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
         """Returns the parameters that the main optimizer trains."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def auxiliary_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Returns the optimizers that :meth:`start_epoch` uses on its own parameters, for checkpoints."""
+        return {}
 
     def start_epoch(self, epoch: int) -> None:
         """Does what is done once per epoch, before the batches.

@@ -53,6 +53,8 @@ class DGMRec(Recommender):
 
     config_class = DGMRecConfig
     config: DGMRecConfig
+    missing: Tensor
+    is_new: Tensor | None
 
     def __init__(self, data: HeteroData, config: DGMRecConfig) -> None:
         super().__init__(data, config)
@@ -77,7 +79,7 @@ class DGMRec(Recommender):
         self.generator_net = ModalityGenerator(in_channels, size, config.noise_scale)
         # Without a weight nothing reads the estimators, so there are none.
         self.club = ModuleDict({m: CLUB(size, size) for m in self.modalities} if config.club_weight > 0 else {})
-        self._club_optimizer: torch.optim.Optimizer | None = None
+        self.club_optimizer = torch.optim.Adam(self.club.parameters(), lr=CLUB_LEARNING_RATE) if self.club else None
         self.graph = InteractionGraph(self.train_edge_index, self.num_users, self.num_items)
         self.item_graphs = ItemGraphs(missing, config.knn_k, config.num_modality_layers, config.knn_missing,
                                       self.is_new)
@@ -105,6 +107,10 @@ class DGMRec(Recommender):
         """Returns what the main optimizer trains: all but the CLUB estimators, which :meth:`start_epoch` trains."""
         own = {id(parameter) for parameter in self.club.parameters()}
         return [parameter for parameter in super().trainable_parameters() if id(parameter) not in own]
+
+    def auxiliary_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Returns the optimizer of the CLUB estimators, where there are any."""
+        return {} if self.club_optimizer is None else {'club': self.club_optimizer}
 
     # What the model computes ##########################################################################################
 
@@ -228,26 +234,24 @@ class DGMRec(Recommender):
         Args:
             epoch (int): The epoch, counted from 1.
         """
-        if len(self.club) > 0:
-            self._train_club()
+        if self.club_optimizer is not None:
+            self._train_club(self.club_optimizer)
         if self.any_missing:
             self.generate_missing()
             if epoch % self.config.graph_refresh_every == 0:
                 self.refresh_graphs()
 
-    def _train_club(self) -> None:
+    def _train_club(self, optimizer: torch.optim.Optimizer) -> None:
         """Fits q(general | specific) to what the encoders give now; nothing of it reaches the encoders."""
-        if self._club_optimizer is None:
-            self._club_optimizer = torch.optim.Adam(self.club.parameters(), lr=CLUB_LEARNING_RATE)
         with torch.no_grad():
             general, specific = self.encoder(self.feature_tables)
         for _ in range(CLUB_STEPS):
             items = torch.randperm(self.num_items, generator=self.generator, device=self.device)[:CLUB_BATCH_SIZE]
-            self._club_optimizer.zero_grad()
+            optimizer.zero_grad()
             torch.stack([club.learning_loss(specific[m][items], general[m][items])
                          for m, club in self.club.items()]).sum().backward()
-            self._club_optimizer.step()
-        self._club_optimizer.zero_grad()
+            optimizer.step()
+        optimizer.zero_grad()
 
     @torch.no_grad()
     def generate_missing(self) -> None:
@@ -263,9 +267,9 @@ class DGMRec(Recommender):
             rows = self.missing[:, column]
             if self.config.generate_for == 'single':
                 rows = rows & single
-            spread = self.item_graphs(m, made, 'inference')[rows]
-            decoded = generator_net.decode(m, *spread.chunk(2, dim=1), scale, self.generator)
-            self.feature_tables[m].data[rows] = decoded
+            general_rows, specific_rows = self.item_graphs(m, made, 'inference')[rows].chunk(2, dim=1)
+            self.feature_tables[m].data[rows] = generator_net.decode(m, general_rows, specific_rows, scale,
+                                                                     self.generator)
 
     @torch.no_grad()
     def refresh_graphs(self) -> None:
@@ -282,10 +286,8 @@ class DGMRec(Recommender):
 def _filled_features(data: HeteroData, modality: str, method: str) -> Tensor:
     """A new table of a modality's features, missing rows imputed unless a transform has done so."""
     x, missing = item_features(data, modality), missing_mask(data, modality)
-    if data[ITEM].get('imputed') is not None:
-        filled = x.clone()
-    else:
-        filled = impute(x, missing, method)
+    is_filled = data[ITEM].get('imputed') is not None
+    filled = x.clone() if is_filled else impute(x, missing, method)
     bad = (~filled.isfinite().all(dim=1)).nonzero().view(-1)
     if bad.numel() > 0:
         raise UserError(f"feature '{modality}' of {bad.numel()} items is not finite (first: item {int(bad[0])}); mark "

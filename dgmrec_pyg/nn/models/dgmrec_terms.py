@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from itertools import combinations
 
 import torch
@@ -57,7 +58,7 @@ class Rows:
 def fuse(collaborative: Tensor, general: dict[str, Tensor], specific: dict[str, Tensor]) -> Tensor:
     r"""Computes :math:`\mathbf{e} + (\mathrm{mean}_m \mathbf{G}_m + \sum_m \mathbf{S}_m) / (M + 1)`, row by row."""
     num_modalities = len(general)
-    return collaborative + (sum(general.values()) / num_modalities + sum(specific.values())) / (num_modalities + 1)
+    return collaborative + (_total(general) / num_modalities + _total(specific)) / (num_modalities + 1)
 
 
 def fused_rows(parts: Parts, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,7 +111,7 @@ def intra_modal(parts: Parts, users: Rows, positive: Rows, general_temperature: 
         return info_nce_loss(user[users.unique], item[positive.unique], at, users.inverse, positive.inverse)
 
     loss = pairs(parts.user, parts.item, temperature)
-    loss = loss + pairs(sum(parts.user_general.values()), sum(parts.item_general.values()), general_temperature)
+    loss = loss + pairs(_total(parts.user_general), _total(parts.item_general), general_temperature)
     for modality, user_specific in parts.user_specific.items():
         loss = loss + pairs(user_specific, parts.item_specific[modality], temperature)
     return loss
@@ -118,7 +119,7 @@ def intra_modal(parts: Parts, users: Rows, positive: Rows, general_temperature: 
 
 def behavior_alignment(parts: Parts, users: Rows, positive: Rows, temperature: float) -> Tensor:
     """Aligns collaborative with general embeddings, of the batch's positives and of its users."""
-    item_general, user_general = sum(parts.item_general.values()), sum(parts.user_general.values())
+    item_general, user_general = _total(parts.item_general), _total(parts.user_general)
     return (info_nce_loss(parts.item[positive.unique], item_general[positive.unique], temperature, positive.inverse)
             + info_nce_loss(parts.user[users.unique], user_general[users.unique], temperature, users.inverse))
 
@@ -145,6 +146,10 @@ def generation(parts: Parts, observed_items: dict[str, Tensor], complete_items: 
         loss = loss + _mse(general[modality],
                            generator_net.translate(modality, general, noise_scale, generator))
     return loss
+
+
+def _total(tables: dict[str, Tensor]) -> Tensor:
+    return reduce(torch.add, tables.values())
 
 
 def _mse(a: Tensor, b: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ class Popularity(Recommender):
 
     config_class = PopularityConfig
     trainable = False
+    popularity: Tensor
 
     def __init__(self, data: HeteroData, config: PopularityConfig) -> None:
         super().__init__(data, config)

@@ -1,0 +1,73 @@
+"""What a run prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+COLUMNS = ('recall@20', 'ndcg@20', 'precision@20', 'hit_ratio@20')
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a text table: first column to the left, all others to the right.
+
+    Args:
+        header (Sequence[str]): Names of the columns.
+        rows (Sequence[Sequence[str]]): The cells.
+    """
+    lines = [list(header), *map(list, rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    text = ['  '.join(cell.ljust(width) if column == 0 else cell.rjust(width)
+                      for column, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
+            for line in lines]
+    return '\n'.join([text[0], '-' * sum([*widths, 2 * (len(widths) - 1)]), *text[1:]])
+
+
+def describe_data(data: Mapping[str, Any], dataset: str) -> str:
+    """Returns the sizes of a set in two lines.
+
+    Args:
+        data (Mapping): ``data`` of ``config.json``.
+        dataset (str): Its name.
+    """
+    num_items = data['num_items']
+    modalities = ', '.join(f'{name} {size} ({100 * data["missing"][name] / num_items:.0f} % missing)'
+                           for name, size in data['modalities'].items())
+    new = f", {data['is_new']:,} new" if data['is_new'] else ''
+    return (f"{dataset}: {data['num_users']:,} users, {num_items:,} items{new}, {data['num_train']:,} training / "
+            f"{data['num_val']:,} validation / {data['num_test']:,} test interactions\n"
+            f"modalities: {modalities or 'none'}")
+
+
+def results(metrics: Mapping[str, Any], model: str) -> str:
+    """Returns the test results of a run and of what it is compared with.
+
+    Args:
+        metrics (Mapping): The content of ``metrics.json``.
+        model (str): The run's model.
+    """
+    rows = [_row(model, metrics)] + [_row(name, other) for name, other in metrics.get('compare', {}).items()]
+    return table(['model', 'val recall@20', *(f'test {name}' for name in COLUMNS), 'best epoch', 'seconds'], rows)
+
+
+def _row(name: str, metrics: Mapping[str, Any]) -> list[str]:
+    return [name, f"{metrics['val']['recall@20']:.4f}", *(f"{metrics['test'][column]:.4f}" for column in COLUMNS),
+            str(metrics['best_epoch'] or '-'), f"{metrics['seconds']:.1f}"]
+
+
+def generation(metrics: Mapping[str, Any]) -> str:
+    """Returns how near generated features come to the true ones, beside the imputed mean.
+
+    Args:
+        metrics (Mapping): The content of ``metrics.json``; nothing is returned where nothing was hidden.
+    """
+    rows = [
+        [modality, str(quality['all']['num_items']), *(f"{quality['all'][kind][source]:.3f}"
+                                                       for kind in ('cosine', 'centered_cosine')
+                                                       for source in ('generated', 'imputed'))]
+        for modality, quality in metrics.get('generation', {}).items()
+    ]
+    if not rows:
+        return ''
+    return 'similarity to the true features of hidden items\n' + table(
+        ['modality', 'items', 'cosine: generated', 'mean imputed', 'centered: generated', 'mean imputed'], rows)

@@ -1,0 +1,338 @@
+"""One run from its settings: data, model, training, evaluation, run directory.
+
+The command line and the benchmarks call this; nothing else knows all the parts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch_geometric import seed_everything
+from torch_geometric.data import HeteroData
+
+from dgmrec_pyg.config import Settings, TrainingConfig, load_preset, parse_settings
+from dgmrec_pyg.console import describe_data
+from dgmrec_pyg.datasets import MultimodalDataset, SyntheticMultimodal, data_hash, find_mask_files
+from dgmrec_pyg.errors import UserError, near_miss
+from dgmrec_pyg.evaluation import SplitEvaluator, generation_quality, item_slices
+from dgmrec_pyg.imputation import impute
+from dgmrec_pyg.nn import MODELS, DGMRec, Recommender
+from dgmrec_pyg.rundir import RunDirectory
+from dgmrec_pyg.schema import INTERACTS, ITEM, USER, item_features, missing_mask, modality_names, training_edges
+from dgmrec_pyg.training import BPRSampler, Fit, Trainer
+from dgmrec_pyg.transforms import HoldOutNewItems, MissingModality
+
+SYNTHETIC = 'synthetic'
+SYNTHETIC_MISSING_RATIO = 0.6
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What one run is made of; see ``python -m dgmrec_pyg.run --help``.
+
+    Attributes:
+        dataset (str): ``'synthetic'``, a name, or a folder.
+        root (str): Where the folders of named sets are.
+        model (str): A name in :obj:`dgmrec_pyg.nn.MODELS`.
+        preset (str): ``'default'`` or ``'reference'``.
+        settings (tuple): ``key=value`` strings for the model's and the training settings.
+        missing_ratio (float, optional): Share of items that lack at least one modality.
+        missing_file (str, optional): A mask file.
+        no_missing (bool): Whether to use no mask at all.
+        missing_seed (int): Draws the mask where there is no file.
+        new_items (bool): Whether to hold out new items.
+        compare (tuple): Models that are trained as well.
+        seed (int): Draws parameters, batches and noise.
+        device (str): ``'auto'``, ``'cpu'`` or ``'cuda'``.
+    """
+
+    dataset: str = SYNTHETIC
+    root: str = 'data'
+    model: str = 'dgmrec'
+    preset: str = 'default'
+    settings: tuple[str, ...] = ()
+    missing_ratio: float | None = None
+    missing_file: str | None = None
+    no_missing: bool = False
+    missing_seed: int = 0
+    new_items: bool = False
+    compare: tuple[str, ...] = ()
+    seed: int = 0
+    device: str = 'auto'
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one model came to.
+
+    Attributes:
+        model (Recommender): The model of the best epoch.
+        fit (Fit, optional): How training went; :obj:`None` where there was nothing to train.
+        metrics (dict): ``val``, ``test``, ``best_epoch``, ``seconds``, ``slices`` and, for models that generate,
+            ``generation``.
+    """
+
+    model: Recommender
+    fit: Fit | None
+    metrics: dict[str, Any]
+
+
+def resolve_device(name: str) -> torch.device:
+    """Returns the device of a name, ``'auto'`` being CUDA where there is one.
+
+    Raises:
+        UserError: If CUDA is asked for where there is none.
+    """
+    if name == 'auto':
+        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    if name == 'cuda' and not torch.cuda.is_available():
+        raise UserError('CUDA is asked for, but PyTorch finds no CUDA device here; use --device cpu or auto')
+    return torch.device(name)
+
+
+def load_data(run: RunSettings) -> HeteroData:
+    """Loads the set of a run, holds out new items where asked for, and hides modalities.
+
+    Features that are hidden stay in the graph, where nothing but the comparison with generated ones reads them.
+
+    Args:
+        run (RunSettings): The run.
+
+    Raises:
+        UserError: If the set cannot be read or has an empty split.
+    """
+    if run.missing_ratio is not None and not 0 <= run.missing_ratio <= 1:
+        raise UserError('the missing ratio is the share of items that lack a modality, from 0 to 1 '
+                        f'(got {run.missing_ratio})')
+    data, needs_mask = _read(run)
+    if run.new_items:
+        data = HoldOutNewItems()(data)
+    if needs_mask and run.missing_ratio != 0:
+        ratio = SYNTHETIC_MISSING_RATIO if run.missing_ratio is None else run.missing_ratio
+        data = MissingModality(ratio=ratio, seed=run.missing_seed)(data)
+    for split in ('val', 'test'):
+        if data[INTERACTS][f'{split}_edge_label_index'].size(1) == 0:
+            raise UserError(f"set '{run.dataset}' has no {'validation' if split == 'val' else 'test'} interactions "
+                            f"(x_label {1 if split == 'val' else 2}); a run needs both")
+    return data
+
+
+def _read(run: RunSettings) -> tuple[HeteroData, bool]:
+    """The set with the mask of its own files, and whether one is still to be drawn."""
+    if run.dataset == SYNTHETIC:
+        if run.missing_file is not None:
+            raise UserError('the synthetic set has no mask files; use --missing-ratio')
+        return SyntheticMultimodal()[0], not run.no_missing
+    folder = Path(run.dataset).expanduser()
+    is_folder = folder.is_dir() and (len(folder.parts) > 1 or not (Path(run.root) / run.dataset).is_dir())
+    missing: str | float | Path = 'auto'
+    if run.no_missing or run.missing_ratio == 0:
+        missing = 'none'
+    elif run.missing_file is not None:
+        missing = Path(run.missing_file)
+    elif run.missing_ratio is not None:
+        known = find_mask_files(folder if is_folder else Path(run.root).expanduser() / run.dataset)
+        missing = run.missing_ratio if run.missing_ratio in known else 'none'
+    drawn = missing == 'none' and not run.no_missing and run.missing_ratio is not None
+    if is_folder:
+        return MultimodalDataset.from_folder(folder, missing=missing)[0], drawn
+    return MultimodalDataset(run.root, run.dataset, missing=missing)[0], drawn
+
+
+def resolve_settings(run: RunSettings, model: str | None = None) -> tuple[Settings, TrainingConfig]:
+    """Returns the settings of a model and of its training: the preset's, then those given as ``key=value``.
+
+    Args:
+        run (RunSettings): The run.
+        model (str, optional): One of the models to compare with; it takes only training settings from the run.
+            (default: the run's model)
+
+    Raises:
+        UserError: If a name or a setting is not known or does not fit.
+    """
+    name = run.model if model is None else model
+    if name not in MODELS:
+        raise UserError(f"unknown model '{name}'{near_miss(name, MODELS)} (known: {', '.join(MODELS)})")
+    preset = load_preset(run.preset, Path(run.dataset).name)
+    config = MODELS[name].config_class.from_dict(preset['model'] if name == 'dgmrec' else {})
+    training = TrainingConfig.from_dict(preset['training'])
+    # A model to compare with keeps its own settings: those given are meant for the run's model.
+    given = config if model is None else MODELS[run.model].config_class()
+    changed, training = cast(tuple[Settings, TrainingConfig], parse_settings(list(run.settings), given, training))
+    return (changed if model is None else config), training
+
+
+def build_model(data: HeteroData, name: str, config: Settings, seed: int, device: torch.device) -> Recommender:
+    """Builds a model with seeded parameters and noise.
+
+    Args:
+        data (HeteroData): The set, on CPU.
+        name (str): A name in :obj:`dgmrec_pyg.nn.MODELS`.
+        config (Settings): The model's settings.
+        seed (int): Draws its parameters, and later its noise.
+        device (torch.device): Where to put it.
+    """
+    seed_everything(seed)  # For what libraries draw by themselves; everything of ours takes a generator.
+    model = MODELS[name].from_data(data, config, torch.Generator().manual_seed(seed)).to(device)
+    model.generator = torch.Generator(device).manual_seed(seed + 1)
+    return model
+
+
+def evaluators(data: HeteroData, device: torch.device, mask_validation: bool = False
+               ) -> tuple[SplitEvaluator, SplitEvaluator]:
+    """Returns the evaluators of validation and of test.
+
+    Args:
+        data (HeteroData): The set.
+        device (torch.device): Where scores will be.
+        mask_validation (bool): Whether validation items are left out of the ranking on test.
+            (default: :obj:`False`)
+    """
+    train = training_edges(data).to(device)
+    val = data[INTERACTS].val_edge_label_index.to(device)
+    test = data[INTERACTS].test_edge_label_index.to(device)
+    num_users, num_items = data[USER].num_nodes, data[ITEM].num_nodes
+    seen = torch.cat([train, val], dim=1) if mask_validation else None
+    return (SplitEvaluator(val, train, num_users, num_items),
+            SplitEvaluator(test, train, num_users, num_items, seen))
+
+
+def make_trainer(data: HeteroData, model: Recommender, training: TrainingConfig, seed: int,
+                 **options: Any) -> Trainer:
+    """Puts a trainer together for a model of :func:`build_model`.
+
+    Args:
+        data (HeteroData): The set.
+        model (Recommender): The model.
+        training (TrainingConfig): The settings.
+        seed (int): Draws the batches.
+        **options: Passed on to :class:`~dgmrec_pyg.training.Trainer`.
+    """
+    is_new = data[ITEM].get('is_new')
+    sampler = BPRSampler(training_edges(data).to(model.device), model.num_users, model.num_items, training.batch_size,
+                         torch.Generator(model.device).manual_seed(seed + 2),
+                         None if is_new is None else is_new.to(model.device))
+    return Trainer(model, sampler, evaluators(data, model.device)[0], training, **options)
+
+
+def measure(data: HeteroData, model: Recommender, training: TrainingConfig, fit: Fit | None) -> dict[str, Any]:
+    """Evaluates a finished model on test; only ever called for the model that validation chose.
+
+    Args:
+        data (HeteroData): The set, with the true features where they are known.
+        model (Recommender): The model.
+        training (TrainingConfig): Says what is left out of the ranking.
+        fit (Fit, optional): How training went.
+    """
+    validation, test = evaluators(data, model.device, training.mask_validation)
+    score = model.scorer()
+    ranking = test.rank(score)
+    slices = {name: mask.to(model.device) for name, mask in item_slices(data).items()}
+    metrics = {
+        'val': fit.best_val if fit is not None else validation.metrics(validation.rank(score)),
+        'test': test.metrics(ranking),
+        'best_epoch': fit.best_epoch if fit is not None else 0,
+        'epochs': fit.epoch if fit is not None else 0,
+        'seconds': fit.seconds if fit is not None else 0.0,
+        'slices': test.slices(ranking, slices),
+    }
+    if isinstance(model, DGMRec):
+        metrics['generation'] = _generation(data, model)
+    return metrics
+
+
+def _generation(data: HeteroData, model: DGMRec) -> dict[str, Any]:
+    names = modality_names(data)
+    missing = {m: missing_mask(data, m) for m in names}
+    truth = {m: item_features(data, m) for m in names}
+    return generation_quality(generated={m: model.features(m).cpu() for m in names},
+                              imputed={m: impute(truth[m], missing[m], 'mean') for m in names},
+                              truth=truth, missing=missing)
+
+
+def fit_model(data: HeteroData, model: Recommender, training: TrainingConfig, seed: int,
+              state: dict[str, Any] | None = None, **options: Any) -> Result:
+    """Trains and measures a model of :func:`build_model`.
+
+    Args:
+        data (HeteroData): The set.
+        model (Recommender): The model.
+        training (TrainingConfig): The training settings.
+        seed (int): Draws the batches.
+        state (dict, optional): A trainer's state to go on from. (default: none)
+        **options: Passed on to :class:`~dgmrec_pyg.training.Trainer`.
+    """
+    fit = None
+    if model.trainable:
+        trainer = make_trainer(data, model, training, seed, **options)
+        if state is not None:
+            trainer.load_state_dict(state)
+        fit = trainer.fit()
+    model.eval()
+    return Result(model, fit, measure(data, model, training, fit))
+
+
+def describe(data: HeteroData, run: RunSettings) -> dict[str, Any]:
+    """Returns what a run is made of, fully resolved, for ``config.json``."""
+    config, training = resolve_settings(run)
+    masks = {m: int(missing_mask(data, m).sum()) for m in modality_names(data)}
+    return {
+        'run': asdict(run),
+        'model': config.to_dict(),
+        'training': training.to_dict(),
+        'compare': {name: resolve_settings(run, name)[0].to_dict() for name in run.compare},
+        'data': {
+            'hash': data_hash(data),
+            'num_users': data[USER].num_nodes,
+            'num_items': data[ITEM].num_nodes,
+            'num_train': training_edges(data).size(1),
+            'num_val': data[INTERACTS].val_edge_label_index.size(1),
+            'num_test': data[INTERACTS].test_edge_label_index.size(1),
+            'modalities': {m: item_features(data, m).size(1) for m in masks},
+            'missing': masks,
+            'is_new': int(data[ITEM].is_new.sum()) if 'is_new' in data[ITEM] else 0,
+        },
+    }
+
+
+def run_experiment(run: RunSettings, output: RunDirectory, progress: bool = False,
+                   say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+    """Carries out one run and writes its directory.
+
+    Args:
+        run (RunSettings): What to do.
+        output (RunDirectory): Where to write.
+        progress (bool): Whether to show progress bars. (default: :obj:`False`)
+        say (Callable): Told the sizes of the set before training. (default: nothing)
+
+    Returns:
+        dict: The content of ``metrics.json``.
+
+    Raises:
+        UserError: If something the caller can put right is wrong; nothing is left half-written then.
+    """
+    device = resolve_device(run.device)
+    data = load_data(run)
+    config, training = resolve_settings(run)
+    description = describe(data, run)
+    model = build_model(data, run.model, config, run.seed, device)
+    say(describe_data(description['data'], run.dataset))
+    state = output.open(description)  # Only now, so that whatever does not fit leaves nothing behind.
+    start = time.perf_counter()
+    result = fit_model(data, model, training, run.seed, state, progress=progress, on_epoch=output.add_epoch,
+                       on_checkpoint=output.save_state)
+    metrics = dict(result.metrics)
+    metrics['interrupted'] = result.fit is not None and result.fit.interrupted
+    for name in () if metrics['interrupted'] else run.compare:
+        other_config, other_training = resolve_settings(run, name)
+        other = build_model(data, name, other_config, run.seed, device)
+        compared = fit_model(data, other, other_training, run.seed, progress=progress)
+        metrics.setdefault('compare', {})[name] = compared.metrics
+    metrics['total_seconds'] = time.perf_counter() - start
+    output.finish(metrics, model, data, [] if result.fit is None else result.fit.records)
+    return metrics

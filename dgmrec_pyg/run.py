@@ -1,0 +1,172 @@
+"""The command line: ``python -m dgmrec_pyg.run``.
+
+Arguments come in, an exit code goes out: 0, 2 for an error that the user can put right (one line on the error output),
+130 after Ctrl-C. Nothing heavy is imported before the arguments are understood.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from dgmrec_pyg import console
+from dgmrec_pyg.errors import UserError
+
+if TYPE_CHECKING:
+    from dgmrec_pyg.experiment import RunSettings
+
+INTERRUPTED = 130
+
+_RUN_FLAGS = ('dataset', 'root', 'model', 'preset', 'missing_ratio', 'missing_file', 'no_missing', 'missing_seed',
+              'new_items', 'seed', 'device')
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f'{message} (see --help)')
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
+    parser = _Parser(
+        prog='python -m dgmrec_pyg.run', allow_abbrev=False,
+        description='Train a recommender on items that lack modalities, evaluate it, and leave a run directory. '
+                    'Without arguments: DGMRec on a small synthetic set, beside popularity and LightGCN.')
+    data = parser.add_argument_group('data')
+    data.add_argument('--dataset', default='synthetic', metavar='NAME|DIR',
+                      help="'synthetic', the name of a folder under --root (baby, sports, clothing, elec and tiktok "
+                           'are known by name), or a folder anywhere (default: synthetic)')
+    data.add_argument('--root', default='data', help='folder of the named sets (default: data)')
+    missing = data.add_mutually_exclusive_group()
+    missing.add_argument('--missing-ratio', type=float, metavar='R',
+                         help="share of the items that lack at least one modality: the set's mask file for this ratio, "
+                              "else a drawn mask (default: the set's own mask file, if any; 0.6 on synthetic)")
+    missing.add_argument('--missing-file', metavar='FILE', help='a mask file')
+    missing.add_argument('--no-missing', action='store_true', help='use no mask')
+    data.add_argument('--missing-seed', type=int, default=0, metavar='N', help='draws the mask (default: 0)')
+    data.add_argument('--new-items', action='store_true',
+                      help='hold out new items: their training and validation interactions become test interactions')
+    model = parser.add_argument_group('model and training')
+    model.add_argument('--model', default='dgmrec', help='dgmrec, lightgcn, bprmf or popularity (default: dgmrec)')
+    model.add_argument('--preset', default='default', choices=('default', 'reference'),
+                       help="the project's own settings, or those released with the paper (default: default)")
+    model.add_argument('--set', nargs='+', action='extend', default=[], metavar='KEY=VALUE', dest='settings',
+                       help='change settings of the model or of training, e.g. --set knn_k=20 patience=5')
+    model.add_argument('--epochs', type=int, metavar='N', help='most epochs to train (default: by preset)')
+    model.add_argument('--batch-size', type=int, metavar='N', help='interactions per step (default: by preset)')
+    model.add_argument('--compare', nargs='*', metavar='MODEL',
+                       help='train these too and show them in the table (default: popularity lightgcn on synthetic, '
+                            'else none)')
+    model.add_argument('--seed', type=int, default=0, metavar='N', help='draws parameters, batches, noise (default: 0)')
+    model.add_argument('--device', default='auto', choices=('auto', 'cpu', 'cuda'),
+                       help='where to compute (default: auto, CUDA where there is one)')
+    output = parser.add_argument_group('output')
+    output.add_argument('--output', metavar='DIR', help='run directory (default: a new runs/<dataset>-<model>-<time>)')
+    output.add_argument('--resume', action='store_true', help='go on with the run in --output')
+    output.add_argument('--quiet', action='store_true', help='print nothing but errors')
+    output.add_argument('--dry-run', action='store_true', help='show set and settings, train nothing, write nothing')
+    return parser
+
+
+def run_settings(arguments: argparse.Namespace) -> RunSettings:
+    """Turns parsed arguments into the settings of a run.
+
+    Args:
+        arguments (argparse.Namespace): What :func:`build_parser` parsed.
+    """
+    from dgmrec_pyg.experiment import SYNTHETIC, RunSettings
+
+    settings = list(arguments.settings)
+    if arguments.epochs is not None:
+        settings.append(f'epochs={arguments.epochs}')
+    if arguments.batch_size is not None:
+        settings.append(f'batch_size={arguments.batch_size}')
+    compare = arguments.compare
+    if compare is None:
+        compare = ('popularity', 'lightgcn') if arguments.dataset == SYNTHETIC else ()
+    return RunSettings(settings=tuple(settings), compare=tuple(name for name in compare if name != arguments.model),
+                       **{flag: getattr(arguments, flag) for flag in _RUN_FLAGS})
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        argv (list, optional): The arguments. (default: those of the process)
+
+    Returns:
+        int: The exit code.
+    """
+    try:
+        arguments = build_parser().parse_args(argv)
+        return _run(arguments)
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print('stopped', file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from dgmrec_pyg.experiment import describe, load_data, run_experiment
+    from dgmrec_pyg.rundir import RunDirectory
+
+    if arguments.resume and arguments.output is None:
+        raise UserError('--resume needs --output, the folder of the run to go on with')
+    run = run_settings(arguments)
+    path = arguments.output or _new_folder(run.dataset, run.model)
+    output = RunDirectory(path, arguments.resume)
+    if arguments.resume:
+        run = _resumed(run, output.read_config()['run'])
+    say = (lambda text: None) if arguments.quiet else print
+    if arguments.dry_run:
+        _show(describe(load_data(run), run), run.dataset)
+        return 0
+    metrics = run_experiment(run, output, progress=not arguments.quiet, say=say)
+    say('\n' + console.results(metrics, run.model))
+    if console.generation(metrics):
+        say('\n' + console.generation(metrics))
+    say(f'\nwritten to {path}')
+    return INTERRUPTED if metrics['interrupted'] else 0
+
+
+def _resumed(run: RunSettings, before: dict) -> RunSettings:
+    """The settings of the run that is resumed; what is given beside --resume must agree, but for the epochs."""
+    from dataclasses import fields, replace
+
+    from dgmrec_pyg.experiment import RunSettings
+
+    old = RunSettings(**{**before, 'settings': tuple(before['settings']), 'compare': tuple(before['compare'])})
+    default = RunSettings()
+    for field in fields(run):
+        given, was = getattr(run, field.name), getattr(old, field.name)
+        if field.name not in ('settings', 'compare') and given not in (getattr(default, field.name), was):
+            raise UserError(f"--{field.name.replace('_', '-')} is {given!r}, but the run to resume has {was!r}; leave "
+                            'it out or start a new run')
+    return replace(old, settings=old.settings + run.settings)
+
+
+def _new_folder(dataset: str, model: str) -> Path:
+    return Path('runs') / f"{Path(dataset).name}-{model}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _show(description: dict, dataset: str) -> None:
+    print(console.describe_data(description['data'], dataset))
+    for part in ('model', 'training'):
+        print(f'\n{part}')
+        for key, value in description[part].items():
+            print(f'  {key} = {value}')
+
+
+if __name__ == '__main__':
+    sys.exit(main())

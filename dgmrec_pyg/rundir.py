@@ -1,0 +1,177 @@
+"""The directory that a run leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch_geometric.data import HeteroData
+
+import dgmrec_pyg
+from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.files import atomic_path, write_text
+from dgmrec_pyg.nn import Recommender
+from dgmrec_pyg.schema import ITEM, USER
+from dgmrec_pyg.training import load_checkpoint, save_checkpoint
+
+CONFIG = 'config.json'
+EPOCHS = 'metrics.jsonl'
+METRICS = 'metrics.json'
+CHECKPOINT = 'checkpoint.pt'
+RECOMMENDATIONS = 'recommendations.csv'
+CURVES = 'curves.png'
+RECOMMENDATIONS_PER_USER = 20
+
+_LIBRARIES = ('torch', 'torch-geometric', 'numpy', 'ogb', 'tqdm')
+
+
+class RunDirectory:
+    """Writes ``config.json``, ``metrics.jsonl``, ``checkpoint.pt`` and, in the end, ``metrics.json``,
+    ``recommendations.csv`` and ``curves.png``. Nothing is made before :meth:`open`.
+
+    Args:
+        path (str or Path): The folder.
+        resume (bool): Whether a run in it is to be gone on with. (default: :obj:`False`)
+
+    Raises:
+        UserError: If the folder is not empty (without :obj:`resume`) or holds no run (with it).
+    """
+
+    def __init__(self, path: str | Path, resume: bool = False) -> None:
+        self.path = Path(path)
+        self.resume = resume
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"'{self.path}' is a file; give --output the name of a folder")
+        if resume and not (self.path / CONFIG).is_file():
+            raise UserError(f"'{self.path}' holds no run to resume ({CONFIG} is not there)")
+        if not resume and self.path.is_dir() and any(self.path.iterdir()):
+            raise UserError(f"folder '{self.path}' is not empty; give another --output, or --resume to go on with the "
+                            'run in it')
+
+    def read_config(self) -> dict[str, Any]:
+        """Returns the ``config.json`` of the run that is resumed.
+
+        Raises:
+            UserError: If it is damaged.
+        """
+        try:
+            config = json.loads((self.path / CONFIG).read_text(encoding='utf-8'))
+            return {key: config[key] for key in ('run', 'model', 'training', 'data')}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"'{self.path / CONFIG}' cannot be read ({error}); start the run anew") from error
+
+    def open(self, description: dict[str, Any]) -> dict[str, Any] | None:
+        """Makes the folder, or goes on in it.
+
+        Args:
+            description (dict): What the run is made of; written to ``config.json`` with the versions in use.
+
+        Returns:
+            dict, optional: The trainer's state to go on from.
+
+        Raises:
+            UserError: If the folder cannot be written to, or a resumed run was made of something else.
+        """
+        if self.resume:
+            return self._reopen(description)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make folder '{self.path}': {error.strerror}; give another --output") from error
+        self._write_json(CONFIG, {**description, 'versions': _versions()})
+        write_text(self.path / EPOCHS, '')
+        return None
+
+    def _reopen(self, description: dict[str, Any]) -> dict[str, Any]:
+        before = self.read_config()
+        for part in ('model', 'training', 'data'):
+            for key, now in description[part].items():
+                was = before[part].get(key)
+                if was != now and (part, key) != ('training', 'epochs'):
+                    raise UserError(f"the run in '{self.path}' was made with another {part} setting: {key} was {was!r} "
+                                    f'and is {now!r} now; start a new run')
+        state = load_checkpoint(self.path / CHECKPOINT)
+        self._write_json(CONFIG, {**description, 'versions': _versions()})
+        records = state['fit']['records']  # Epochs after the checkpoint are trained again.
+        write_text(self.path / EPOCHS, ''.join(json.dumps(record) + '\n' for record in records))
+        return state
+
+    def add_epoch(self, record: dict[str, Any]) -> None:
+        """Appends one epoch to ``metrics.jsonl``."""
+        with open(self.path / EPOCHS, 'a', encoding='utf-8') as file:
+            file.write(json.dumps(record) + '\n')
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        """Writes ``checkpoint.pt``."""
+        save_checkpoint(self.path / CHECKPOINT, state)
+
+    def finish(self, metrics: dict[str, Any], model: Recommender, data: HeteroData,
+               records: list[dict[str, Any]]) -> None:
+        """Writes what there is at the end.
+
+        Args:
+            metrics (dict): The content of ``metrics.json``.
+            model (Recommender): The model to recommend with.
+            data (HeteroData): Where raw ids and names are taken from.
+            records (list): The epochs, for the plot.
+        """
+        self._write_recommendations(model, data)
+        self._plot(records)
+        self._write_json(METRICS, metrics)
+
+    def _write_json(self, name: str, content: dict[str, Any]) -> None:
+        write_text(self.path / name, json.dumps(content, indent=2) + '\n')
+
+    def _write_recommendations(self, model: Recommender, data: HeteroData) -> None:
+        """One row per user and recommended item, best first, under the ids and names of the source."""
+        ids, scores = model.recommend(torch.arange(model.num_users), k=min(RECOMMENDATIONS_PER_USER, model.num_items))
+        raw = data.get('raw_id') or {}
+        users = raw.get(USER, range(model.num_users))
+        items = raw.get(ITEM, range(model.num_items))
+        names = data.get('item_name')
+        with atomic_path(self.path / RECOMMENDATIONS) as path, open(path, 'w', encoding='utf-8', newline='') as file:
+            writer = csv.writer(file)
+            writer.writerow(['user', 'rank', 'item', 'score'] + ([] if names is None else ['name']))
+            for user, row, row_scores in zip(users, ids.tolist(), scores.tolist(), strict=True):
+                writer.writerows(
+                    [user, rank, items[item], f'{score:.6g}'] + ([] if names is None else [names[item]])
+                    for rank, (item, score) in enumerate(zip(row, row_scores, strict=True), start=1) if item >= 0)
+
+    def _plot(self, records: list[dict[str, Any]]) -> None:
+        """Loss and validation Recall@20 by epoch, where matplotlib is there."""
+        try:
+            from matplotlib.figure import Figure
+        except ImportError:
+            return
+        evaluated = [record for record in records if record['val'] is not None]
+        if not evaluated:
+            return
+        figure = Figure(figsize=(9, 3.5), layout='constrained')
+        left, right = figure.subplots(1, 2)
+        left.plot([record['epoch'] for record in records], [record['loss'] for record in records], color='tab:red')
+        left.set(xlabel='epoch', ylabel='training loss')
+        right.plot([record['epoch'] for record in evaluated], [record['val']['recall@20'] for record in evaluated])
+        best = max(evaluated, key=lambda record: record['val']['recall@20'])
+        right.plot(best['epoch'], best['val']['recall@20'], 'o', color='tab:blue',
+                   label=f"best: {best['val']['recall@20']:.4f} in epoch {best['epoch']}")
+        right.set(xlabel='epoch', ylabel='validation Recall@20')
+        right.legend(loc='lower right')
+        for axes in (left, right):
+            axes.grid(alpha=0.3)
+        with atomic_path(self.path / CURVES) as path:
+            figure.savefig(path, dpi=120)
+
+
+def _versions() -> dict[str, str]:
+    versions = {'dgmrec_pyg': dgmrec_pyg.__version__, 'python': platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
