@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 
 KINDS = ['edge_list', 'edge_index_unsorted', 'edge_index_by_source', 'edge_index_by_target', 'edge_index_without_size',
-         'sparse_tensor', 'torch_csr', 'torch_coo']
+         'sparse_tensor', 'torch_csr']
 
 
 def draw_edges(num_sources: int, num_targets: int, num_edges: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -37,8 +37,8 @@ def make_kind(kind: str, edge_index: Tensor, weight: Tensor | None, size: tuple[
         pytest.importorskip('torch_sparse')
         from torch_sparse import SparseTensor
         return SparseTensor(row=edge_index[1], col=edge_index[0], value=weight, sparse_sizes=size[::-1]), None
-    coo = torch.sparse_coo_tensor(edge_index.flip(0), value, size[::-1]).coalesce()
-    return (coo.to_sparse_csr() if kind == 'torch_csr' else coo), None
+    return torch.sparse_coo_tensor(edge_index.flip(0), value, size[::-1],
+                                   check_invariants=True).to_sparse_csr(), None
 
 
 def dense_matrix(edge_index: Tensor, weight: Tensor | None, size: tuple[int, int]) -> Tensor:

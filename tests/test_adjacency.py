@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric import EdgeIndex
 
-from dgmrec_pyg.nn.adjacency import make_adjacency, matmul, mean_weight, symmetric_weight
+from dgmrec_pyg.nn.adjacency import make_adjacency, matmul, mean_weight, symmetric_weight, without_guessed_size
 
 NUM_SOURCES, NUM_TARGETS, NUM_EDGES = 7, 5, 16
 
@@ -51,15 +51,12 @@ def test_make_adjacency_does_not_depend_on_the_order_of_edges() -> None:
 
 
 @pytest.mark.parametrize('learned_weight', [True, False])
-@pytest.mark.parametrize('with_size', [True, False])
-def test_matmul_and_gradients_equal_dense(learned_weight: bool, with_size: bool) -> None:
+def test_matmul_and_gradients_equal_dense(learned_weight: bool) -> None:
     edge_index, weight, x = draw()
     adjacency = make_adjacency(edge_index, weight, (NUM_SOURCES, NUM_TARGETS))
     edges, weight = adjacency.edge_index, adjacency.edge_weight.requires_grad_(learned_weight)
-    if not with_size:  # It then takes the largest ids for its size.
-        edges = EdgeIndex(edges.as_tensor(), sort_order='col')
     x.requires_grad_()
-    out = matmul(edges, x, weight, NUM_TARGETS)
+    out = matmul(edges, x, weight)
     expected = dense(edges.as_tensor(), weight) @ x
     torch.testing.assert_close(out, expected)
 
@@ -73,14 +70,14 @@ def test_matmul_and_gradients_equal_dense(learned_weight: bool, with_size: bool)
 def test_matmul_passes_gradcheck() -> None:
     edge_index, weight, x = draw()
     adjacency = make_adjacency(edge_index, weight, (NUM_SOURCES, NUM_TARGETS))
-    assert torch.autograd.gradcheck(lambda x: matmul(adjacency.edge_index, x, adjacency.edge_weight, NUM_TARGETS),
+    assert torch.autograd.gradcheck(lambda x: matmul(adjacency.edge_index, x, adjacency.edge_weight),
                                     x.requires_grad_())
 
 
 def test_matmul_of_float64_with_float32_weights() -> None:
     edge_index, weight, x = draw()
     adjacency = make_adjacency(edge_index, weight.float(), (NUM_SOURCES, NUM_TARGETS))
-    out = matmul(adjacency.edge_index, x, adjacency.edge_weight, NUM_TARGETS)
+    out = matmul(adjacency.edge_index, x, adjacency.edge_weight)
     torch.testing.assert_close(out, dense(edge_index, weight.float().double()) @ x)
 
 
@@ -122,11 +119,21 @@ def test_mean_weight_makes_a_product_the_mean() -> None:
         torch.testing.assert_close(out[target], expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize('size', [(NUM_SOURCES, NUM_TARGETS), (NUM_SOURCES, None), (None, None)])
+def test_a_size_is_not_guessed(size: tuple[int | None, int | None]) -> None:
+    edge_index, _, _ = draw()
+    edges = EdgeIndex(edge_index, sparse_size=size)
+    result = without_guessed_size(edges, (NUM_SOURCES, NUM_TARGETS))
+    assert (result is edges) == (None not in size)
+    assert edges.sparse_size() == size
+    assert without_guessed_size(edge_index, (NUM_SOURCES, NUM_TARGETS)) is edge_index
+
+
 def test_no_edges() -> None:
     edge_index = torch.empty(2, 0, dtype=torch.long)
     adjacency = make_adjacency(edge_index, None, (NUM_SOURCES, NUM_TARGETS))
     x = torch.ones(NUM_SOURCES, 2, requires_grad=True)
-    out = matmul(adjacency.edge_index, x, adjacency.edge_weight, NUM_TARGETS)
+    out = matmul(adjacency.edge_index, x, adjacency.edge_weight)
     out.sum().backward()
     assert out.equal(torch.zeros(NUM_TARGETS, 2))
     assert x.grad.equal(torch.zeros_like(x))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from adjacency_kinds import KINDS, dense_matrix, dense_symmetric, draw_edges, make_kind
+from conftest import make_data
 from torch import Tensor
 from torch_geometric.nn import HeteroConv, LGConv
 
-from conftest import make_data
 from dgmrec_pyg.nn import LightGCNConv
 from dgmrec_pyg.schema import INTERACTS, ITEM, REV_INTERACTS, USER
 
@@ -96,7 +96,7 @@ def test_a_changed_source_changes_its_targets_and_no_others(turned: bool) -> Non
 
 
 def test_one_tensor_is_the_layer_on_one_set_of_nodes() -> None:
-    edge_index, weight = draw_edges(9, 9, num_edges=30)
+    edge_index, _ = draw_edges(9, 9, num_edges=30)
     edge_index = torch.cat([edge_index, edge_index.flip(0)], dim=1).unique(dim=1)
     x = torch.randn(9, 4, generator=torch.Generator().manual_seed(6))
     torch.testing.assert_close(LightGCNConv()(x, edge_index), LGConv()(x, edge_index))

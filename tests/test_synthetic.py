@@ -58,7 +58,7 @@ def test_split(data: HeteroData) -> None:
     assert (train + val + test).max() == 1  # no pair twice, in one part or in two
     count = (train + val + test).sum(dim=1)
     assert count.min() >= 5
-    assert count.mean().item() == pytest.approx(12, abs=0.5)
+    assert count.mean().item() == pytest.approx(8, abs=0.5)
     held_out = (count / 10).round().clamp(min=1)
     assert val.sum(dim=1).equal(held_out)
     assert test.sum(dim=1).equal(held_out)
@@ -147,8 +147,8 @@ def test_modalities_matter(seed: int) -> None:
     by_popularity = recall_at_20(popularity.expand_as(train), data)
     by_collaboration = recall_at_20(collaborative, data)
     assert recall_at_20(content, data) > 1.5 * by_popularity
-    assert by_collaboration > 1.5 * by_popularity
-    assert recall_at_20(both, data) > 1.15 * by_collaboration
+    assert by_collaboration > 1.25 * by_popularity
+    assert recall_at_20(both, data) > 1.3 * by_collaboration
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [

@@ -52,7 +52,7 @@ class SyntheticMultimodal(InMemoryDataset):
         modalities (Mapping[str, int], optional): Size of each modality's features by its name.
             (default: ``{'audio': 32, 'image': 64, 'text': 48}``)
         interactions_per_user (float): Mean number of interactions of a user, held-out ones included.
-            (default: :obj:`12`)
+            (default: :obj:`8`)
         num_shared (int): Number of factors that all modalities show. (default: :obj:`6`)
         num_specific (int): Number of factors that one modality alone shows. (default: :obj:`4`)
         taste_strength (float): How much tastes weigh against chance and popularity. (default: :obj:`2`)
@@ -73,7 +73,7 @@ class SyntheticMultimodal(InMemoryDataset):
         num_items: int = 800,
         modalities: Mapping[str, int] | None = None,
         *,
-        interactions_per_user: float = 12,
+        interactions_per_user: float = 8,
         num_shared: int = 6,
         num_specific: int = 4,
         taste_strength: float = 2.0,

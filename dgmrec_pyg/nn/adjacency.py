@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch_geometric import EdgeIndex
+from torch_geometric.typing import Adj
 from torch_geometric.utils import scatter
 
 # PyTorch says at the first CSR tensor, and only then, that these are in beta: nothing that a user could act on.
@@ -56,21 +57,29 @@ def make_adjacency(edge_index: Tensor, edge_weight: Tensor | None, size: tuple[i
     return Adjacency(edges.fill_cache_(), edge_weight[order].contiguous())
 
 
-def matmul(edge_index: EdgeIndex, x: Tensor, edge_weight: Tensor | None, num_targets: int) -> Tensor:
+def without_guessed_size(edge_index: Adj, size: tuple[int, int]) -> Adj:
+    """Returns the plain edge list of an ``EdgeIndex`` that was not made with :obj:`size`, else what was given.
+
+    An ``EdgeIndex`` without a size takes the largest ids for it, once asked, and so misses nodes without edges.
+    """
+    if isinstance(edge_index, EdgeIndex) and edge_index.sparse_size() != size:
+        return edge_index.as_tensor()
+    return edge_index
+
+
+def matmul(edge_index: EdgeIndex, x: Tensor, edge_weight: Tensor | None = None) -> Tensor:
     """Sums the rows of :obj:`x` of each target's sources, ``[num_targets, C]``.
 
     Args:
-        edge_index (EdgeIndex): (source, target) pairs sorted by target.
+        edge_index (EdgeIndex): (source, target) pairs sorted by target, of known size.
         x (torch.Tensor): Source features, ``[num_sources, C]``.
         edge_weight (torch.Tensor, optional): Edge weights ``[E]``; ones if :obj:`None`.
-        num_targets (int): Number of targets.
     """
     if edge_weight is None:
         edge_weight = x.new_ones(edge_index.size(1))
-    # An EdgeIndex made without its size takes the largest ids for it and misses nodes without edges.
-    if edge_weight.requires_grad or edge_index.get_sparse_size() != (x.size(0), num_targets):
+    if edge_weight.requires_grad:
         source, target = edge_index.as_tensor()
-        return scatter(edge_weight.unsqueeze(1) * x[source], target, dim_size=num_targets)
+        return scatter(edge_weight.unsqueeze(1) * x[source], target, dim_size=edge_index.get_sparse_size(1))
     return _MatMul.apply(edge_index, edge_weight.to(x.dtype), x)
 
 

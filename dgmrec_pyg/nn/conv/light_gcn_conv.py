@@ -11,7 +11,7 @@ from torch_geometric.nn.conv import MessagePassing
 from torch_geometric.typing import Adj, OptTensor, SparseTensor
 from torch_geometric.utils import is_torch_sparse_tensor, spmm
 
-from dgmrec_pyg.nn.adjacency import matmul, symmetric_weight
+from dgmrec_pyg.nn.adjacency import matmul, symmetric_weight, without_guessed_size
 
 
 class LightGCNConv(MessagePassing):
@@ -34,8 +34,8 @@ class LightGCNConv(MessagePassing):
     Shapes:
         - **x:** source features :math:`(N_s, C)`, or a pair of them and the target features :math:`(N_t, C)`
           (of which only the number of rows is used)
-        - **edge_index:** :math:`(2, E)` edge list, :class:`~torch_geometric.EdgeIndex` (sorted by target it is
-          multiplied without forming messages), or a transposed ``torch_sparse.SparseTensor``
+        - **edge_index:** :math:`(2, E)` edge list, :class:`~torch_geometric.EdgeIndex` (sorted by target and of
+          known size it is multiplied without forming messages), or a transposed ``torch_sparse.SparseTensor``
           :math:`(N_t, N_s)`
         - **edge_weight:** :math:`(E)`, optional
         - **output:** :math:`(N_t, C)`
@@ -64,6 +64,7 @@ class LightGCNConv(MessagePassing):
         source, target = (x, x) if isinstance(x, Tensor) else x
         if size is None:
             size = self._size(source, target, edge_index)
+        edge_index = without_guessed_size(edge_index, size)
         if self.normalize:
             edge_index, edge_weight = self._normalize(edge_index, edge_weight, size, source.dtype)
         return self.propagate(edge_index, x=source, edge_weight=edge_weight, size=size)
@@ -95,7 +96,7 @@ class LightGCNConv(MessagePassing):
     def message(self, x_j: Tensor, edge_weight: OptTensor) -> Tensor:
         return x_j if edge_weight is None else edge_weight.view(-1, 1) * x_j
 
-    def message_and_aggregate(self, edge_index: Adj, x: Tensor, edge_weight: OptTensor, size: list[int]) -> Tensor:
+    def message_and_aggregate(self, edge_index: Adj, x: Tensor, edge_weight: OptTensor) -> Tensor:
         if isinstance(edge_index, EdgeIndex):
-            return matmul(edge_index, x, edge_weight, size[1])
+            return matmul(edge_index, x, edge_weight)
         return spmm(edge_index, x, reduce='sum')

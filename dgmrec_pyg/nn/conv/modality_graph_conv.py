@@ -10,7 +10,7 @@ from torch_geometric.nn.conv import MessagePassing
 from torch_geometric.typing import Adj, OptTensor
 from torch_geometric.utils import spmm
 
-from dgmrec_pyg.nn.adjacency import matmul
+from dgmrec_pyg.nn.adjacency import matmul, without_guessed_size
 
 
 class ModalityGraphConv(MessagePassing):
@@ -41,16 +41,18 @@ class ModalityGraphConv(MessagePassing):
 
     def forward(self, x: Tensor, edge_index: Adj, edge_weight: OptTensor = None) -> Tensor:
         """Applies the graph :obj:`num_layers` times."""
+        size = (x.size(0), x.size(0))
+        edge_index = without_guessed_size(edge_index, size)
         for _ in range(self.num_layers):
-            x = self.propagate(edge_index, x=x, edge_weight=edge_weight, size=(x.size(0), x.size(0)))
+            x = self.propagate(edge_index, x=x, edge_weight=edge_weight, size=size)
         return x
 
     def message(self, x_j: Tensor, edge_weight: OptTensor) -> Tensor:
         return x_j if edge_weight is None else edge_weight.view(-1, 1) * x_j
 
-    def message_and_aggregate(self, edge_index: Adj, x: Tensor, edge_weight: OptTensor, size: list[int]) -> Tensor:
+    def message_and_aggregate(self, edge_index: Adj, x: Tensor, edge_weight: OptTensor) -> Tensor:
         if isinstance(edge_index, EdgeIndex):
-            return matmul(edge_index, x, edge_weight, size[1])
+            return matmul(edge_index, x, edge_weight)
         return spmm(edge_index, x, reduce='sum')
 
     def __repr__(self) -> str:

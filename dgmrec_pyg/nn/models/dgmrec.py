@@ -287,9 +287,9 @@ def _filled_features(data: HeteroData, modality: str, method: str) -> Tensor:
     """A new table of a modality's features, missing rows imputed unless a transform has done so."""
     x, missing = item_features(data, modality), missing_mask(data, modality)
     is_filled = data[ITEM].get('imputed') is not None
-    filled = x.clone() if is_filled else impute(x, missing, method)
-    bad = (~filled.isfinite().all(dim=1)).nonzero().view(-1)
+    used = torch.ones_like(missing) if is_filled else ~missing
+    bad = (used & ~x.isfinite().all(dim=1)).nonzero().view(-1)
     if bad.numel() > 0:
         raise UserError(f"feature '{modality}' of {bad.numel()} items is not finite (first: item {int(bad[0])}); mark "
                         'these items as missing or mend the features')
-    return filled
+    return x.clone() if is_filled else impute(x, missing, method)

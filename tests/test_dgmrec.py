@@ -1,0 +1,309 @@
+"""Tests of dgmrec_pyg.nn.DGMRec beyond those of every model; its numbers are held in test_parity.py."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import make_data
+from model_training import all_scores, draw_batch, train
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from dgmrec_pyg.config import DGMRecConfig
+from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.nn import DGMRec
+from dgmrec_pyg.schema import (
+    INTERACTS,
+    ITEM,
+    REV_INTERACTS,
+    USER,
+    feature_key,
+    missing_key,
+    missing_matrix,
+    modality_names,
+    set_training_edges,
+    training_edges,
+)
+
+WEIGHTS = {
+    'feature_reg': 'feature_reg_weight', 'reconstruction': 'reconstruction_weight', 'club': 'club_weight',
+    'inter_modal': 'inter_modal_weight', 'intra_modal': 'intra_modal_weight',
+    'behavior_alignment': 'behavior_alignment_weight', 'generation': 'generation_weight',
+}
+ALL_TERMS = DGMRecConfig(**dict.fromkeys(WEIGHTS.values(), 0.1))
+REFERENCE = DGMRecConfig.reference('baby')
+
+
+def make(data: HeteroData, config: DGMRecConfig | None = None) -> DGMRec:
+    model = DGMRec.from_data(data, config, torch.Generator().manual_seed(0))
+    model.generator = torch.Generator().manual_seed(1)
+    return model
+
+
+def tables(model: DGMRec) -> dict[str, Tensor]:
+    return {m: model.features(m).clone() for m in model.modalities}
+
+
+def with_new_items(data: HeteroData, share: float = 0.25) -> HeteroData:
+    """The data with the first items held out as new."""
+    data = data.clone()
+    is_new = torch.arange(data[ITEM].num_nodes) < share * data[ITEM].num_nodes
+    data[ITEM].is_new = is_new
+    edges = training_edges(data)
+    set_training_edges(data, edges[:, ~is_new[edges[1]]])
+    return data
+
+
+@pytest.mark.parametrize('config', [DGMRecConfig(), ALL_TERMS, REFERENCE], ids=['default', 'all_terms', 'reference'])
+def test_values_of_missing_features_are_never_used(config: DGMRecConfig, small_data: HeteroData) -> None:
+    poisoned = small_data.clone()
+    for m in modality_names(poisoned):
+        poisoned[ITEM][feature_key(m)][poisoned[ITEM][missing_key(m)]] = float('nan')
+    model, other = make(small_data, config), make(poisoned, config)
+    assert train(model, small_data, epochs=5) == train(other, poisoned, epochs=5)
+    assert all_scores(model).equal(all_scores(other))
+    assert all_scores(model).isfinite().all()
+
+
+def test_order_of_modalities_does_not_matter(small_data: HeteroData) -> None:
+    turned = HeteroData()
+    turned[USER].num_nodes, turned[ITEM].num_nodes = 30, 40
+    for key in reversed(list(small_data[ITEM].keys())):
+        turned[ITEM][key] = small_data[ITEM][key]
+    for kind in (REV_INTERACTS, INTERACTS):
+        turned[kind].edge_index = small_data[kind].edge_index
+    model, other = make(small_data, ALL_TERMS), make(turned, ALL_TERMS)
+    assert train(model, small_data, epochs=5) == train(other, small_data, epochs=5)
+    assert all_scores(model).equal(all_scores(other))
+
+
+@pytest.mark.parametrize('modalities', [
+    {'items': 4, 'keys': 5, 'type': 3},
+    {'a.b': 4, 'vggish': 5},
+    {'a': 2, 'b': 3, 'c': 4, 'd': 5},
+])
+def test_modalities_may_have_any_name_and_number(modalities: dict[str, int]) -> None:
+    data = make_data(modalities=modalities)
+    model = make(data, ALL_TERMS)
+    assert all(loss == loss for loss in train(model, data, epochs=5))
+    assert model.modalities == sorted(modalities)
+    for m, size in modalities.items():
+        assert model.features(m).shape == (40, size)
+        assert model.general(m).shape == model.specific(m).shape == (40, 64)
+
+
+@pytest.mark.parametrize('modalities', [{}, {'image': 4}])
+def test_fewer_than_two_modalities_are_an_error(modalities: dict[str, int]) -> None:
+    data = make_data(modalities={'image': 4, 'text': 3})
+    for m in {'image', 'text'} - modalities.keys():
+        del data[ITEM][feature_key(m)]
+    with pytest.raises(UserError, match='needs two or more modalities'):
+        DGMRec.from_data(data)
+
+
+def test_observed_features_that_are_not_finite_are_an_error(small_data: HeteroData) -> None:
+    item = int((~small_data[ITEM].missing_image).nonzero()[2])
+    small_data[ITEM].x_image[item, 0] = float('inf')
+    with pytest.raises(UserError, match=rf"feature 'image' of 1 items is not finite \(first: item {item}\)"):
+        DGMRec.from_data(small_data)
+
+
+def test_unknown_modality_is_an_error(small_data: HeteroData) -> None:
+    model = make(small_data)
+    for ask in (model.features, model.general, model.specific, model.item_graph):
+        with pytest.raises(UserError, match=r"unknown modality 'video' \(known: audio, image, text\)"):
+            ask('video')
+
+
+# Terms of the loss ####################################################################################################
+
+
+@pytest.mark.parametrize('term', WEIGHTS)
+def test_a_term_of_weight_zero_is_not_reported(term: str, small_data: HeteroData) -> None:
+    batch = draw_batch(small_data)
+    everything = {'bpr', 'embedding_reg', *WEIGHTS}
+    assert make(small_data, ALL_TERMS).loss_terms(*batch).keys() == everything
+    terms = make(small_data, ALL_TERMS.replace(**{WEIGHTS[term]: 0.0})).loss_terms(*batch)
+    assert terms.keys() == everything - {term}
+    only = make(small_data, DGMRecConfig(**{w: float(t == term) for t, w in WEIGHTS.items()})).loss_terms(*batch)
+    assert only.keys() == {'bpr', 'embedding_reg', term}
+
+
+@pytest.mark.parametrize('term', WEIGHTS)
+def test_terms_are_finite_where_every_item_lacks_something(term: str) -> None:
+    """Then there is no complete item to compare modalities on."""
+    data = make_data(modalities={'image': 4, 'text': 3})
+    data[ITEM].missing_text = ~data[ITEM].missing_image
+    model = make(data, ALL_TERMS)
+    value = model.loss_terms(*draw_batch(data))[term]
+    assert value.isfinite()
+    value.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_order_of_the_batch_does_not_matter(small_data: HeteroData) -> None:
+    config = ALL_TERMS.replace(noise_scale=0.0)
+    batch, permutation = draw_batch(small_data), torch.randperm(40, generator=torch.Generator().manual_seed(2))
+    order = torch.randperm(batch[0].numel(), generator=torch.Generator().manual_seed(3))
+    model = make(small_data, config)
+    expected = model.loss_terms(*batch, club_permutation=permutation)
+    for name, value in model.loss_terms(*(ids[order] for ids in batch), club_permutation=permutation).items():
+        torch.testing.assert_close(value, expected[name])
+
+
+# Generation and refresh ###############################################################################################
+
+
+@pytest.mark.parametrize('generate_for', ['single', 'all'])
+def test_generation_writes_the_rows_that_it_should(generate_for: str, small_data: HeteroData) -> None:
+    model = make(small_data, DGMRecConfig(generate_for=generate_for))
+    missing = missing_matrix(small_data)
+    assert (missing.sum(dim=1) > 1).any()
+    before = tables(model)
+    model.generate_missing()
+    for column, m in enumerate(model.modalities):
+        rows = missing[:, column]
+        if generate_for == 'single':
+            rows = rows & (missing.sum(dim=1) == 1)
+        assert rows.any()
+        assert (model.features(m) != before[m]).any(dim=1).equal(rows)
+
+
+@pytest.mark.parametrize('config', [DGMRecConfig(), REFERENCE.replace(generate_for='all')])
+def test_a_modality_that_no_item_has_can_be_generated(config: DGMRecConfig, small_data: HeteroData) -> None:
+    small_data[ITEM].missing_audio = torch.ones(40, dtype=torch.bool)
+    small_data[ITEM].x_audio = torch.full((40, 6), float('nan'))
+    model = make(small_data, config)
+    before = model.features('audio').clone()
+    assert all(loss == loss for loss in train(model, small_data, epochs=5))
+    assert model.features('audio').isfinite().all()
+    assert (model.features('audio') != before).any(dim=1).all()
+    assert all_scores(model).isfinite().all()
+
+
+def test_graphs_are_refreshed_every_fifth_epoch(small_data: HeteroData) -> None:
+    model = make(small_data)
+    changed_at = []
+    for epoch in range(1, 12):
+        before = {m: model.item_graph(m) for m in model.modalities}
+        model.start_epoch(epoch)
+        after = {m: model.item_graph(m) for m in model.modalities}
+        same = [before[m][0].equal(after[m][0]) and before[m][1].equal(after[m][1]) for m in model.modalities]
+        assert len(set(same)) == 1
+        changed_at += [] if same[0] else [epoch]
+    assert changed_at == [5, 10]
+
+
+def test_refresh_follows_generation_in_the_same_epoch(small_data: HeteroData) -> None:
+    model, other = (make(small_data, DGMRecConfig(noise_scale=0.0)) for _ in range(2))
+    model.start_epoch(5)
+    other.generate_missing()
+    other.refresh_graphs()
+    assert all_scores(model).equal(all_scores(other))
+
+
+def test_nothing_is_generated_where_nothing_is_missing() -> None:
+    model = make(make_data(missing_rate=0.0))
+    before = tables(model)
+    scores = all_scores(model)
+    model.start_epoch(5)
+    assert all(model.features(m).equal(before[m]) for m in model.modalities)
+    assert all_scores(model).equal(scores)
+
+
+def test_inference_graph_is_a_setting(small_data: HeteroData) -> None:
+    models = [make(small_data, DGMRecConfig(noise_scale=0.0, inference_graph=graph))
+              for graph in ('refreshed', 'initial')]
+    assert all_scores(models[0]).equal(all_scores(models[1]))
+    for model in models:
+        model.generate_missing()
+        model.refresh_graphs()
+    assert not all_scores(models[0]).equal(all_scores(models[1]))
+
+
+@pytest.mark.parametrize('train_features', [True, False])
+def test_whether_features_are_trained_is_a_setting(train_features: bool, small_data: HeteroData) -> None:
+    model = make(small_data, DGMRecConfig(train_features=train_features))
+    missing = missing_matrix(small_data)
+    trained = {id(parameter) for parameter in model.trainable_parameters()}
+    before = tables(model)
+    train(model, small_data, epochs=2)
+    for column, m in enumerate(model.modalities):
+        assert (id(dict(model.named_parameters())[f'feature_tables.{m}']) in trained) == train_features
+        observed = ~missing[:, column]
+        assert model.features(m)[observed].equal(before[m][observed]) != train_features
+        assert not model.features(m)[~observed].equal(before[m][~observed])
+
+
+def test_filled_features_are_not_imputed_again(small_data: HeteroData) -> None:
+    small_data[ITEM].imputed = 'mean'
+    before = small_data.clone()
+    model = make(small_data)
+    for m in model.modalities:
+        assert model.features(m).equal(before[ITEM][feature_key(m)])
+    train(model, small_data, epochs=2)
+    for m in model.modalities:
+        assert small_data[ITEM][feature_key(m)].equal(before[ITEM][feature_key(m)])
+
+
+# CLUB #################################################################################################################
+
+
+def test_club_training_touches_nothing_but_the_estimators() -> None:
+    model = make(make_data(missing_rate=0.0), ALL_TERMS)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    model.start_epoch(1)
+    for name, parameter in model.named_parameters():
+        assert parameter.equal(before[name]) != name.startswith('club.'), name
+        assert parameter.grad is None, name
+
+
+def test_club_is_not_in_the_main_optimizer(small_data: HeteroData) -> None:
+    model = make(small_data, ALL_TERMS)
+    club = {id(parameter) for parameter in model.club.parameters()}
+    assert len(club) == 3 * 8
+    assert club.isdisjoint(id(parameter) for parameter in model.trainable_parameters())
+    assert len(list(make(small_data, ALL_TERMS.replace(club_weight=0.0)).club.parameters())) == 0
+
+
+def test_club_permutation_can_be_fixed(small_data: HeteroData) -> None:
+    model, batch = make(small_data, ALL_TERMS), draw_batch(small_data)
+    terms = model.loss_terms(*batch, club_permutation=torch.arange(40))
+    assert terms['club'].item() == 0.0
+    assert model.loss_terms(*batch)['club'].item() != 0.0
+
+
+# New items ############################################################################################################
+
+
+def test_id_embedding_of_new_items_does_not_matter(small_data: HeteroData) -> None:
+    data = with_new_items(small_data)
+    model = make(data)
+    expected = all_scores(model)
+    with torch.no_grad():
+        model.item_embedding.weight[data[ITEM].is_new] += 10.0
+    assert all_scores(model).equal(expected)
+
+
+def test_new_items_can_be_recommended(small_data: HeteroData) -> None:
+    data = with_new_items(small_data)
+    model = make(data)
+    train(model, data, epochs=5)
+    assert all_scores(model).isfinite().all()
+    ids, _ = model.recommend([0, 1, 2], k=5, items=data[ITEM].is_new.nonzero().view(-1))
+    assert (ids >= 0).all()
+    assert data[ITEM].is_new[ids].all()
+    new_items = model.embed()[1][data[ITEM].is_new]
+    assert new_items.unique(dim=0).size(0) == new_items.size(0)  # told apart by their features alone
+
+
+def test_features_of_new_items_do_not_reach_training(small_data: HeteroData) -> None:
+    data = with_new_items(small_data)
+    other = data.clone()
+    for m in modality_names(data):
+        mask = data[ITEM].is_new & ~data[ITEM][missing_key(m)]
+        data[ITEM][missing_key(m)] |= data[ITEM].is_new  # or imputation would see them
+        other[ITEM][missing_key(m)] |= data[ITEM].is_new
+        other[ITEM][feature_key(m)][mask] += 3.0
+    config = DGMRecConfig(reconstruction_weight=0.0)  # this term is over all items
+    assert train(make(data, config), data, epochs=3) == train(make(other, config), other, epochs=3)

@@ -1,0 +1,37 @@
+"""Tests of dgmrec_pyg.nn.interaction_graph; LightGCN's layers are in test_light_gcn.py."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from adjacency_kinds import dense_matrix, dense_symmetric, draw_edges
+
+from dgmrec_pyg.nn.interaction_graph import InteractionGraph
+
+NUM_USERS, NUM_ITEMS = 8, 6
+EDGES = draw_edges(NUM_USERS, NUM_ITEMS, num_edges=17)[0]
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_weights_are_those_of_dense_matrices(dtype: torch.dtype) -> None:
+    graph = InteractionGraph(EDGES, NUM_USERS, NUM_ITEMS).to(dtype)
+    matrix = dense_matrix(EDGES, None, (NUM_USERS, NUM_ITEMS))  # [items, users]
+    expected = {
+        'item_sum': dense_symmetric(matrix),
+        'user_sum': dense_symmetric(matrix).t(),
+        'item_mean': matrix / (matrix.sum(dim=1, keepdim=True) + 1e-7),
+        'user_mean': matrix.t() / (matrix.t().sum(dim=1, keepdim=True) + 1e-7),
+    }
+    assert graph.adjacencies.keys() == expected.keys()
+    for name, (edge_index, weight) in graph.adjacencies.items():
+        assert weight.dtype == dtype
+        found = dense_matrix(edge_index.as_tensor(), weight.double(), edge_index.get_sparse_size())
+        torch.testing.assert_close(found, expected[name], rtol=1e-6, atol=1e-6)
+
+
+def test_mean_to_users_is_the_mean_of_their_items() -> None:
+    x = torch.randn(NUM_ITEMS, 3, generator=torch.Generator().manual_seed(0))
+    found = InteractionGraph(EDGES, NUM_USERS, NUM_ITEMS).mean_to_users(x)
+    for user in range(NUM_USERS):
+        items = EDGES[1, EDGES[0] == user]
+        torch.testing.assert_close(found[user], x[items].sum(dim=0) / (len(items) + 1e-7))

@@ -1,0 +1,91 @@
+"""Tests of dgmrec_pyg.nn.LightGCN and BPRMF."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from model_training import draw_batch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.nn.models import LightGCN as PyGLightGCN
+
+from dgmrec_pyg.nn import BPRMF, LightGCN
+from dgmrec_pyg.nn.models import LightGCNConfig
+from dgmrec_pyg.schema import training_edges
+
+
+def interactions(data: HeteroData) -> Tensor:
+    matrix = torch.zeros(data['user'].num_nodes, data['item'].num_nodes)
+    matrix[tuple(training_edges(data))] = 1.0
+    return matrix
+
+
+@pytest.mark.parametrize('num_layers', [0, 1, 3])
+def test_embed_equals_dense_formula(num_layers: int, small_data: HeteroData) -> None:
+    model = LightGCN.from_data(small_data, LightGCNConfig(num_layers=num_layers))
+    matrix = interactions(small_data)
+    normalized = matrix / matrix.sum(1, keepdim=True).clamp(min=1).sqrt() / matrix.sum(0).clamp(min=1).sqrt()
+    adjacency = torch.zeros(70, 70)
+    adjacency[:30, 30:], adjacency[30:, :30] = normalized, normalized.t()
+    x = torch.cat([model.user_embedding.weight, model.item_embedding.weight])
+    layers = [torch.linalg.matrix_power(adjacency, layer) @ x for layer in range(num_layers + 1)]
+    torch.testing.assert_close(torch.cat(model.embed()), torch.stack(layers).mean(dim=0))
+
+
+def test_embed_equals_that_of_pyg(small_data: HeteroData) -> None:
+    model = LightGCN.from_data(small_data)
+    other = PyGLightGCN(num_nodes=70, embedding_dim=64, num_layers=3)
+    with torch.no_grad():
+        other.embedding.weight.copy_(torch.cat([model.user_embedding.weight, model.item_embedding.weight]))
+    edges = training_edges(small_data) + torch.tensor([[0], [30]])
+    expected = other.get_embedding(torch.cat([edges, edges.flip(0)], dim=1))
+    torch.testing.assert_close(torch.cat(model.embed()), expected)
+
+
+def test_bprmf_multiplies_the_tables_as_they_are(small_data: HeteroData) -> None:
+    model = BPRMF.from_data(small_data)
+    user, item = model.embed()
+    assert user.equal(model.user_embedding.weight)
+    assert item.equal(model.item_embedding.weight)
+
+
+def test_one_layer_sends_both_ways_and_to_neighbors_only(small_data: HeteroData) -> None:
+    model = LightGCN.from_data(small_data, LightGCNConfig(num_layers=1))
+    matrix = interactions(small_data).bool()
+    user, item = model.embed()
+    with torch.no_grad():
+        model.user_embedding.weight[7] += 1.0
+    new_user, new_item = model.embed()
+    assert (new_item != item).any(dim=1).equal(matrix[7])
+    assert (new_user != user).any(dim=1).nonzero().view(-1).tolist() == [7]
+    with torch.no_grad():
+        model.item_embedding.weight[9] += 1.0
+    newest_user, newest_item = model.embed()
+    assert (newest_user != new_user).any(dim=1).equal(matrix[:, 9])
+    assert (newest_item != new_item).any(dim=1).nonzero().view(-1).tolist() == [9]
+
+
+def test_terms_equal_definition(small_data: HeteroData) -> None:
+    model = LightGCN.from_data(small_data)
+    user_embedding, item_embedding = model.embed()
+    batch = draw_batch(small_data)
+    bpr, penalty = 0.0, 0.0
+    for user, positive, negative in torch.stack(batch, dim=1).tolist():
+        margin = user_embedding[user] @ (item_embedding[positive] - item_embedding[negative])
+        bpr -= torch.log(torch.sigmoid(margin)).item()
+        ids = (model.user_embedding.weight[user], model.item_embedding.weight[positive],
+               model.item_embedding.weight[negative])
+        penalty += sum(row.square().sum().item() for row in ids) / 2
+    terms = model.loss_terms(*batch)
+    assert terms['bpr'].item() == pytest.approx(bpr / len(batch[0]), rel=1e-4)
+    assert terms['embedding_reg'].item() == pytest.approx(penalty / len(batch[0]), rel=1e-4)
+
+
+def test_two_equal_steps_give_equal_gradients(small_data: HeteroData) -> None:
+    model = LightGCN.from_data(small_data)
+    gradients = []
+    for _ in range(2):
+        model.zero_grad()
+        model.loss(*draw_batch(small_data)).backward()
+        gradients.append(model.user_embedding.weight.grad.clone())
+    assert gradients[0].equal(gradients[1])
