@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dgmrec_pyg.nn.adjacency import make_adjacency, mean_weight, symmetric_weight
@@ -47,9 +48,21 @@ class InteractionGraph(torch.nn.Module):
             user_sum, item_sum = user_sum + user, item_sum + item
         return user_sum / (num_layers + 1), item_sum / (num_layers + 1)
 
-    def mean_to_users(self, x: Tensor) -> Tensor:
-        """Averages item rows ``[I, C]`` over each user's items, ``[U, C]``."""
-        return self._send(x, 'user_mean')
+    def mean_to_users(self, x: Tensor, users: Tensor | None = None) -> Tensor:
+        """Averages item rows ``[I, C]`` over each user's items, ``[U, C]``.
+
+        Args:
+            x (torch.Tensor): Item rows.
+            users (torch.Tensor, optional): The only users to compute, int64 ``[N]``. (default: all)
+        """
+        if users is None:
+            return self._send(x, 'user_mean')
+        (pointer, item), _ = self.adjacencies['user_mean'].edge_index.get_csc()
+        start, count = pointer[users], pointer[users + 1] - pointer[users]
+        offset = count.cumsum(0) - count
+        edge = (start - offset).repeat_interleave(count)
+        edge = edge + torch.arange(edge.numel(), device=x.device)
+        return F.embedding_bag(item[edge], x, offset, mode='mean')
 
     def _send(self, x: Tensor, name: str) -> Tensor:
         return self.conv((x, None), *self.adjacencies[name])

@@ -68,14 +68,14 @@ class _InfoNCE(torch.autograd.Function):
         top = weight.amax(dim=1, keepdim=True)
         weight.sub_(top).div_(temperature).exp_()
         total = weight.sum(dim=1)
-        pair_logit = (a[index_a] * b[index_b]).sum(dim=1) / temperature
+        pair_logit = (a.index_select(0, index_a) * b.index_select(0, index_b)).sum(dim=1) / temperature
         log_total = total.log() + top.squeeze(1) / temperature
         loss = ((log_total * count_a).sum() - pair_logit.sum()) / num_pairs
         if any(ctx.needs_input_grad[:2]):
             scale = 1.0 / (num_pairs * temperature)
             weight.mul_((count_a / total * scale).unsqueeze(1))
-            grad_a = torch.mm(weight, b).index_add_(0, index_a, b[index_b], alpha=-scale)
-            grad_b = torch.mm(weight.t(), a).index_add_(0, index_b, a[index_a], alpha=-scale)
+            grad_a = torch.mm(weight, b).index_add_(0, index_a, b.index_select(0, index_b), alpha=-scale)
+            grad_b = torch.mm(weight.t(), a).index_add_(0, index_b, a.index_select(0, index_a), alpha=-scale)
             ctx.save_for_backward(grad_a, grad_b)
         return loss
 

@@ -19,7 +19,7 @@ from dgmrec_pyg.nn.interaction_graph import InteractionGraph
 from dgmrec_pyg.nn.item_graphs import ItemGraphs
 from dgmrec_pyg.nn.models import dgmrec_terms as terms
 from dgmrec_pyg.nn.models.base import Recommender
-from dgmrec_pyg.nn.models.dgmrec_terms import Parts, Rows
+from dgmrec_pyg.nn.models.dgmrec_terms import Parts, Side
 from dgmrec_pyg.nn.preference import ModalityPreference
 from dgmrec_pyg.schema import ITEM, item_features, missing_mask, modality_names
 
@@ -139,37 +139,32 @@ class DGMRec(Recommender):
         """Returns the preferences of the items' users by modality, ``[I, d]`` each."""
         return self.preference(self.user_embedding.weight, *self.graph.adjacencies['item_mean'])
 
-    def parts(self, role: str = 'current') -> Parts:
+    def parts(self, role: str = 'current', users: Tensor | None = None) -> Parts:
         """Computes everything that embeddings and losses are made of.
 
         Args:
-            role (str): Which item graphs to use; see :class:`~dgmrec_pyg.nn.item_graphs.ItemGraphs`.
-                (default: ``'current'``)
+            role (str): Which item graphs to use; see :class:`~dgmrec_pyg.nn.ItemGraphs`. (default: ``'current'``)
+            users (torch.Tensor, optional): The only users to compute, int64. (default: all)
         """
-        size = self.config.hidden_channels
         user, item = self.collaborative()
         general, specific = self.encoder(self.feature_tables)
         preference = self.item_preference()
         # General and specific parts share a filter and a graph: side by side they cost one product.
-        spread = torch.cat([
+        filtered = torch.cat([
             self.item_graphs(m, torch.cat([preference[m] * general[m], preference[m] * specific[m]], dim=1), role)
             for m in self.modalities], dim=1)
-        of_items = spread.split(size, dim=1)
-        of_users = self.graph.mean_to_users(spread).split(size, dim=1)
-
-        def by_modality(tables: tuple[Tensor, ...]) -> dict[str, Tensor]:
-            return dict(zip(self.modalities, tables, strict=True))
-
-        return Parts(user, item, general, specific, preference, by_modality(of_items[0::2]),
-                     by_modality(of_items[1::2]), by_modality(of_users[0::2]), by_modality(of_users[1::2]))
+        of_users = Side(user if users is None else user.index_select(0, users),
+                        self.graph.mean_to_users(filtered, users))
+        return Parts(of_users, Side(item, filtered), general, specific, preference)
 
     @torch.no_grad()
     def embed(self) -> tuple[Tensor, Tensor]:
         """Returns the fused embeddings, users ``[U, d]`` and items ``[I, d]``, over the graphs for inference."""
         parts = self.parts('initial' if self.config.inference_graph == 'initial' else 'inference')
-        item = parts.item if self.is_new is None else parts.item.masked_fill(self.is_new.unsqueeze(1), 0.0)
-        return (terms.fuse(parts.user, parts.user_general, parts.user_specific),
-                terms.fuse(item, parts.item_general, parts.item_specific))
+        items = parts.items
+        if self.is_new is not None:
+            items = Side(items.collaborative.masked_fill(self.is_new.unsqueeze(1), 0.0), items.filtered)
+        return parts.users.fused(), items.fused()
 
     # Training #########################################################################################################
 
@@ -198,34 +193,24 @@ class DGMRec(Recommender):
             neg_item (torch.Tensor): An item that is not theirs, int64 ``[B]``.
             club_permutation (torch.Tensor, optional): CLUB's shuffle of all items, int64 ``[I]``. (default: drawn)
         """
-        config, parts = self.config, self.parts()
-        users, positive, items = Rows.of(user), Rows.of(pos_item), Rows.of(torch.cat([pos_item, neg_item]))
-        missing = self.missing[items.unique]
-        complete = items.unique[~missing.any(dim=1)]
-
-        def generation() -> Tensor:
-            observed = {m: items.unique[~missing[:, column]] for column, m in enumerate(self.modalities)}
-            return terms.generation(parts, observed, complete, self.generator_net, config.noise_scale, self.generator)
-
-        def club() -> Tensor:
-            return torch.stack([
-                self.club[m](parts.item_specific[m], parts.item_general[m], club_permutation, self.generator)
-                for m in self.modalities]).sum()
-
+        config, generator = self.config, self.generator
+        users, user = terms.distinct(user)
+        parts = self.parts(users=users)
+        missing = dict(zip(self.modalities, self.missing.t(), strict=True))
+        batch = terms.make_batch(parts, user, pos_item, neg_item, missing)
         optional = {
-            'feature_reg': lambda: terms.feature_reg(parts, positive),
+            'feature_reg': lambda: terms.feature_reg(batch),
             'reconstruction': lambda: terms.reconstruction(parts, dict(self.feature_tables), self.generator_net,
-                                                           config.noise_scale, self.generator),
-            'club': club,
-            'inter_modal': lambda: terms.inter_modal(parts, users, complete, config.inter_modal_temperature),
-            'intra_modal': lambda: terms.intra_modal(parts, users, positive, config.inter_modal_temperature,
+                                                           config.noise_scale, generator),
+            'club': lambda: terms.club(parts, self.club, club_permutation, generator),
+            'inter_modal': lambda: terms.inter_modal(parts, batch, config.inter_modal_temperature),
+            'intra_modal': lambda: terms.intra_modal(batch, config.inter_modal_temperature,
                                                      config.intra_modal_temperature),
-            'behavior_alignment': lambda: terms.behavior_alignment(parts, users, positive,
-                                                                   config.behavior_alignment_temperature),
-            'generation': generation,
+            'behavior_alignment': lambda: terms.behavior_alignment(batch, config.behavior_alignment_temperature),
+            'generation': lambda: terms.generation(parts, batch, self.generator_net, config.noise_scale, generator),
         }
         weights = self.term_weights()
-        return terms.ranking_terms(parts, users, items) | {
+        return terms.ranking_terms(batch) | {
             name: compute() for name, compute in optional.items() if weights[name] != 0.0}
 
     def start_epoch(self, epoch: int) -> None:

@@ -1,9 +1,12 @@
-"""The terms of DGMRec's loss, each from the parts that one forward pass made."""
+"""The terms of DGMRec's loss, each from what one forward pass made.
+
+Users and items of a batch are looked up once, each distinct one in one row; every term works on these rows.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import reduce
 from itertools import combinations
 
 import torch
@@ -15,141 +18,189 @@ from dgmrec_pyg.nn.losses import bpr_loss, info_nce_loss
 
 
 @dataclass(frozen=True)
+class Side:
+    """Embeddings of some users or of some items.
+
+    Attributes:
+        collaborative (torch.Tensor): The LightGCN part, ``[N, d]``.
+        filtered (torch.Tensor): The filtered features of the M modalities side by side, of each the general and then
+            the specific part, ``[N, 2 * d * M]``.
+    """
+
+    collaborative: Tensor
+    filtered: Tensor
+
+    def select(self, index: Tensor) -> Side:
+        """Returns the rows of :obj:`index`."""
+        return Side(self.collaborative.index_select(0, index), self.filtered.index_select(0, index))
+
+    @property
+    def general(self) -> list[Tensor]:
+        """The filtered general part of each modality, ``[N, d]``."""
+        return list(self.filtered.split(self.collaborative.size(1), dim=1)[0::2])
+
+    @property
+    def specific(self) -> list[Tensor]:
+        """The filtered specific part of each modality, ``[N, d]``."""
+        return list(self.filtered.split(self.collaborative.size(1), dim=1)[1::2])
+
+    @property
+    def general_sum(self) -> Tensor:
+        """The sum of the general parts over the modalities, ``[N, d]``."""
+        return torch.stack(self.general).sum(dim=0)
+
+    def fused(self) -> Tensor:
+        r"""Computes :math:`\mathbf{e} + (\mathrm{mean}_m \mathbf{G}_m + \sum_m \mathbf{S}_m) / (M + 1)`, ``[N, d]``."""
+        num_modalities = len(self.general)
+        specific_sum = torch.stack(self.specific).sum(dim=0)
+        return self.collaborative + (self.general_sum / num_modalities + specific_sum) / (num_modalities + 1)
+
+
+@dataclass(frozen=True)
 class Parts:
     """What a forward pass makes; dicts go by modality.
 
     Attributes:
-        user, item (torch.Tensor): Collaborative embeddings, ``[U, d]`` and ``[I, d]``.
-        general, specific (dict): Encoded features, ``[I, d]``.
-        preference (dict): Item preferences, ``[I, d]``.
-        item_general, item_specific (dict): Filtered and spread over the item graphs, ``[I, d]``.
-        user_general, user_specific (dict): Means over the users' items, ``[U, d]``.
+        users (Side): All users, or those of the batch.
+        items (Side): All items.
+        general, specific (dict): Encoded features of all items, ``[I, d]``.
+        preference (dict): Preferences of all items, ``[I, d]``.
     """
 
-    user: Tensor
-    item: Tensor
+    users: Side
+    items: Side
     general: dict[str, Tensor]
     specific: dict[str, Tensor]
     preference: dict[str, Tensor]
-    item_general: dict[str, Tensor]
-    item_specific: dict[str, Tensor]
-    user_general: dict[str, Tensor]
-    user_specific: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Some rows of a table, each once, and where every member of the batch finds its own.
+class Batch:
+    """A batch whose users and items are looked up.
 
     Attributes:
-        unique (torch.Tensor): Distinct ids, ``[N]``.
-        inverse (torch.Tensor): Position of each member's id in :attr:`unique`, ``[B]``.
+        users (Side): The distinct users; member k of the batch is row ``user[k]``.
+        items (Side): The distinct items, positive and negative; member k's are rows ``pos_item[k]`` and
+            ``neg_item[k]``.
+        positives (Side): The distinct positives; member k's is row ``positive[k]``.
+        observed (dict): By modality the ids of the distinct items that have it.
+        complete_items (torch.Tensor): The ids of the distinct items that have all modalities.
+        complete (torch.Tensor): Their rows in :attr:`items`.
     """
 
-    unique: Tensor
-    inverse: Tensor
-
-    @classmethod
-    def of(cls, ids: Tensor) -> Rows:
-        """Collects the distinct ids."""
-        return cls(*ids.unique(return_inverse=True))
-
-
-def fuse(collaborative: Tensor, general: dict[str, Tensor], specific: dict[str, Tensor]) -> Tensor:
-    r"""Computes :math:`\mathbf{e} + (\mathrm{mean}_m \mathbf{G}_m + \sum_m \mathbf{S}_m) / (M + 1)`, row by row."""
-    num_modalities = len(general)
-    return collaborative + (_total(general) / num_modalities + _total(specific)) / (num_modalities + 1)
+    users: Side
+    user: Tensor
+    items: Side
+    pos_item: Tensor
+    neg_item: Tensor
+    positives: Side
+    positive: Tensor
+    observed: dict[str, Tensor]
+    complete_items: Tensor
+    complete: Tensor
 
 
-def fused_rows(parts: Parts, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-    """Fuses the embeddings of some users and some items only."""
-    def rows(tables: dict[str, Tensor], index: Tensor) -> dict[str, Tensor]:
-        return {modality: table[index] for modality, table in tables.items()}
-
-    user = fuse(parts.user[users], rows(parts.user_general, users), rows(parts.user_specific, users))
-    item = fuse(parts.item[items], rows(parts.item_general, items), rows(parts.item_specific, items))
-    return user, item
+def distinct(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the distinct ids, ascending, and the position of each member's id among them."""
+    return ids.unique(return_inverse=True)
 
 
-def ranking_terms(parts: Parts, users: Rows, items: Rows) -> dict[str, Tensor]:
-    """``bpr`` and ``embedding_reg``; the items are the positives and then the negatives of the batch."""
-    batch_size = users.inverse.numel()
-    user, item = fused_rows(parts, users.unique, items.unique)
-    positive, negative = items.inverse.split(batch_size)
-    user = user[users.inverse]
-    user_id, item_id = parts.user[users.unique], parts.item[items.unique]
-    norms = (user_id[users.inverse].norm(), item_id[positive].norm(), item_id[negative].norm())
+def make_batch(parts: Parts, user: Tensor, pos_item: Tensor, neg_item: Tensor, missing: Mapping[str, Tensor]) -> Batch:
+    """Looks up the rows of a batch.
+
+    Args:
+        parts (Parts): A forward pass; its users are the distinct ones of the batch.
+        user (torch.Tensor): Row of each member's user among these, int64 ``[B]``.
+        pos_item (torch.Tensor): Positive items, int64 ``[B]``.
+        neg_item (torch.Tensor): Negative items, int64 ``[B]``.
+        missing (Mapping[str, torch.Tensor]): By modality the items that lack it, bool ``[I]``.
+    """
+    items, inverse = distinct(torch.cat([pos_item, neg_item]))
+    pos_row, neg_row = inverse.split(pos_item.numel())
+    positives, positive = distinct(pos_row)
+    lacks = {m: mask.index_select(0, items) for m, mask in missing.items()}
+    complete = (~torch.stack(list(lacks.values())).any(dim=0)).nonzero().view(-1)
+    rows = parts.items.select(items)
+    return Batch(parts.users, user, rows, pos_row, neg_row, rows.select(positives), positive,
+                 {m: items[~mask] for m, mask in lacks.items()}, items[complete], complete)
+
+
+def ranking_terms(batch: Batch) -> dict[str, Tensor]:
+    """``bpr`` and ``embedding_reg``."""
+    user, item = batch.users.fused().index_select(0, batch.user), batch.items.fused()
+    positive, negative = item.index_select(0, batch.pos_item), item.index_select(0, batch.neg_item)
+    norms = (batch.users.collaborative.index_select(0, batch.user).norm(),
+             batch.items.collaborative.index_select(0, batch.pos_item).norm(),
+             batch.items.collaborative.index_select(0, batch.neg_item).norm())
     return {
-        'bpr': bpr_loss((user * item[positive]).sum(dim=1), (user * item[negative]).sum(dim=1)),
-        'embedding_reg': 1e-5 * torch.stack(norms).sum() / batch_size,
+        'bpr': bpr_loss((user * positive).sum(dim=1), (user * negative).sum(dim=1)),
+        'embedding_reg': 1e-5 * torch.stack(norms).sum() / batch.user.numel(),
     }
 
 
-def feature_reg(parts: Parts, positive: Rows) -> Tensor:
+def feature_reg(batch: Batch) -> Tensor:
     """Norms of the filtered features of the batch's positives."""
-    batch_size = positive.inverse.numel()
     return torch.stack([
-        (general + parts.item_specific[modality])[positive.unique][positive.inverse].norm()
-        for modality, general in parts.item_general.items()
-    ]).sum() / batch_size
+        (general + specific).index_select(0, batch.positive).norm()
+        for general, specific in zip(batch.positives.general, batch.positives.specific, strict=True)
+    ]).sum() / batch.positive.numel()
 
 
-def inter_modal(parts: Parts, users: Rows, complete_items: Tensor, temperature: float) -> Tensor:
+def inter_modal(parts: Parts, batch: Batch, temperature: float) -> Tensor:
     """Aligns the general parts of every two modalities, on complete items and on users."""
-    loss = parts.user.new_zeros(())
-    for first, second in combinations(parts.general, 2):
-        loss = loss + info_nce_loss(parts.general[first][complete_items], parts.general[second][complete_items],
-                                    temperature)
-        loss = loss + info_nce_loss(parts.user_general[first][users.unique], parts.user_general[second][users.unique],
-                                    temperature, users.inverse)
-    return loss
+    of_items = [table.index_select(0, batch.complete_items) for table in parts.general.values()]
+    losses = [info_nce_loss(first, second, temperature) for first, second in combinations(of_items, 2)]
+    losses += [info_nce_loss(first, second, temperature, batch.user)
+               for first, second in combinations(batch.users.general, 2)]
+    return torch.stack(losses).sum()
 
 
-def intra_modal(parts: Parts, users: Rows, positive: Rows, general_temperature: float, temperature: float) -> Tensor:
+def intra_modal(batch: Batch, general_temperature: float, temperature: float) -> Tensor:
     """Aligns users with their items in collaborative, general and specific embeddings."""
-    def pairs(user: Tensor, item: Tensor, at: float) -> Tensor:
-        return info_nce_loss(user[users.unique], item[positive.unique], at, users.inverse, positive.inverse)
-
-    loss = pairs(parts.user, parts.item, temperature)
-    loss = loss + pairs(_total(parts.user_general), _total(parts.item_general), general_temperature)
-    for modality, user_specific in parts.user_specific.items():
-        loss = loss + pairs(user_specific, parts.item_specific[modality], temperature)
-    return loss
+    users, positives = batch.users, batch.positives
+    pairs = [(users.collaborative, positives.collaborative, temperature),
+             (users.general_sum, positives.general_sum, general_temperature),
+             *((user, item, temperature) for user, item in zip(users.specific, positives.specific, strict=True))]
+    return torch.stack([info_nce_loss(user, item, at, batch.user, batch.positive) for user, item, at in pairs]).sum()
 
 
-def behavior_alignment(parts: Parts, users: Rows, positive: Rows, temperature: float) -> Tensor:
+def behavior_alignment(batch: Batch, temperature: float) -> Tensor:
     """Aligns collaborative with general embeddings, of the batch's positives and of its users."""
-    item_general, user_general = _total(parts.item_general), _total(parts.user_general)
-    return (info_nce_loss(parts.item[positive.unique], item_general[positive.unique], temperature, positive.inverse)
-            + info_nce_loss(parts.user[users.unique], user_general[users.unique], temperature, users.inverse))
+    users, positives = batch.users, batch.positives
+    return (info_nce_loss(positives.collaborative, positives.general_sum, temperature, batch.positive)
+            + info_nce_loss(users.collaborative, users.general_sum, temperature, batch.user))
 
 
-def reconstruction(parts: Parts, features: dict[str, Tensor], generator_net: ModalityGenerator, noise_scale: float,
+def reconstruction(parts: Parts, features: Mapping[str, Tensor], generator_net: ModalityGenerator, noise_scale: float,
                    generator: torch.Generator | None) -> Tensor:
     """Compares decoded with present features, on all items."""
+    encoded = zip(parts.items.general, parts.items.specific, strict=True)
     return torch.stack([
-        F.mse_loss(generator_net.decode(modality, parts.item_general[modality].detach(),
-                                        parts.item_specific[modality].detach(), noise_scale, generator), x)
-        for modality, x in features.items()
+        F.mse_loss(generator_net.decode(m, general.detach(), specific.detach(), noise_scale, generator), x)
+        for (m, x), (general, specific) in zip(features.items(), encoded, strict=True)
     ]).sum()
 
 
-def generation(parts: Parts, observed_items: dict[str, Tensor], complete_items: Tensor,
-               generator_net: ModalityGenerator, noise_scale: float, generator: torch.Generator | None) -> Tensor:
+def generation(parts: Parts, batch: Batch, generator_net: ModalityGenerator, noise_scale: float,
+               generator: torch.Generator | None) -> Tensor:
     """Compares generated with encoded specific parts on the items that have the modality, and translated with
     filtered general parts on the items that have all."""
-    loss = parts.user.new_zeros(())
-    general = {modality: table[complete_items] for modality, table in parts.item_general.items()}
-    for modality, items in observed_items.items():
-        made = generator_net.generate_specific(modality, parts.preference[modality][items], noise_scale, generator)
-        loss = loss + _mse(parts.specific[modality][items], made)
-        loss = loss + _mse(general[modality],
-                           generator_net.translate(modality, general, noise_scale, generator))
-    return loss
+    complete = [table.index_select(0, batch.complete) for table in batch.items.general]
+    general = dict(zip(batch.observed, complete, strict=True))
+    losses = []
+    for m, items in batch.observed.items():
+        made = generator_net.generate_specific(m, parts.preference[m].index_select(0, items), noise_scale, generator)
+        losses.append(_mse(parts.specific[m].index_select(0, items), made))
+        losses.append(_mse(general[m], generator_net.translate(m, general, noise_scale, generator)))
+    return torch.stack(losses).sum()
 
 
-def _total(tables: dict[str, Tensor]) -> Tensor:
-    return reduce(torch.add, tables.values())
+def club(parts: Parts, estimators: Mapping[str, torch.nn.Module], permutation: Tensor | None,
+         generator: torch.Generator | None) -> Tensor:
+    """Bounds what the general parts tell about the specific ones, on all items."""
+    encoded = zip(estimators.items(), parts.items.general, parts.items.specific, strict=True)
+    return torch.stack([estimator(specific, general, permutation, generator)
+                        for (_, estimator), general, specific in encoded]).sum()
 
 
 def _mse(a: Tensor, b: Tensor) -> Tensor:
