@@ -12,8 +12,8 @@ from torch_geometric.nn.module_dict import ModuleDict
 
 
 class DisentangledEncoder(torch.nn.Module):
-    r"""Encodes each modality into a general and a specific part, from the `"Disentangling and Generating Modality
-    Recommendation in Missing Modality Scenarios" <https://arxiv.org/abs/2504.16352>`_ paper:
+    r"""Encodes each modality into a general and a specific part, from the `"Disentangling and Generating Modalities
+    for Recommendation in Missing Modality Scenarios" <https://arxiv.org/abs/2504.16352>`_ paper:
 
     .. math::
         \mathbf{G}_m = \sigma(\mathrm{shared}(\tanh(\mathrm{enc}_m(\mathbf{X}_m)))) \qquad

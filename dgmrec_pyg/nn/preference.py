@@ -14,7 +14,7 @@ from dgmrec_pyg.nn.conv import LightGCNConv
 
 
 class ModalityPreference(torch.nn.Module):
-    r"""Modality preferences from the `"Disentangling and Generating Modality Recommendation in Missing Modality
+    r"""Modality preferences from the `"Disentangling and Generating Modalities for Recommendation in Missing Modality
     Scenarios" <https://arxiv.org/abs/2504.16352>`_ paper. A user's preference is
     :math:`\tanh(\mathbf{Q}_m \mathbf{e}_u)`; an item's is the mean over the users who bought it:
 

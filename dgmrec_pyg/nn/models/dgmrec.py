@@ -29,8 +29,8 @@ CLUB_LEARNING_RATE = 1e-4
 
 
 class DGMRec(Recommender):
-    r"""The recommender from the `"Disentangling and Generating Modality Recommendation in Missing Modality Scenarios"
-    <https://arxiv.org/abs/2504.16352>`_ paper, for two or more modalities.
+    r"""The recommender from the `"Disentangling and Generating Modalities for Recommendation in Missing Modality
+    Scenarios" <https://arxiv.org/abs/2504.16352>`_ paper, for two or more modalities.
 
     Features are split into general and specific parts, filtered by the preferences of an item's users, spread over
     one item graph per modality and fused with LightGCN embeddings:
