@@ -29,6 +29,7 @@ from dgmrec_pyg.transforms import HoldOutNewItems, MissingModality
 
 SYNTHETIC = 'synthetic'
 SYNTHETIC_MISSING_RATIO = 0.6
+LARGEST_SEED = 2**32 - 1  # NumPy's
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,9 @@ class RunSettings:
         compare (tuple): Models that are trained as well.
         seed (int): Draws parameters, batches and noise.
         device (str): ``'auto'``, ``'cpu'`` or ``'cuda'``.
+
+    Raises:
+        UserError: If the ratio is no share, or a seed is out of range.
     """
 
     dataset: str = SYNTHETIC
@@ -65,6 +69,14 @@ class RunSettings:
     seed: int = 0
     device: str = 'auto'
 
+    def __post_init__(self) -> None:
+        if self.missing_ratio is not None and not 0 <= self.missing_ratio <= 1:
+            raise UserError('the missing ratio is the share of items that lack a modality, from 0 to 1 '
+                            f'(got {self.missing_ratio})')
+        for name, seed in (('seed', self.seed), ('missing seed', self.missing_seed)):
+            if not 0 <= seed <= LARGEST_SEED:
+                raise UserError(f'the {name} must be from 0 to {LARGEST_SEED} (got {seed})')
+
 
 @dataclass(frozen=True)
 class Result:
@@ -80,6 +92,11 @@ class Result:
     model: Recommender
     fit: Fit | None
     metrics: dict[str, Any]
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether training was ended by Ctrl-C."""
+        return self.fit is not None and self.fit.interrupted
 
 
 def resolve_device(name: str) -> torch.device:
@@ -106,19 +123,16 @@ def load_data(run: RunSettings) -> HeteroData:
     Raises:
         UserError: If the set cannot be read or has an empty split.
     """
-    if run.missing_ratio is not None and not 0 <= run.missing_ratio <= 1:
-        raise UserError('the missing ratio is the share of items that lack a modality, from 0 to 1 '
-                        f'(got {run.missing_ratio})')
     data, needs_mask = _read(run)
     if run.new_items:
         data = HoldOutNewItems()(data)
     if needs_mask and run.missing_ratio != 0:
         ratio = SYNTHETIC_MISSING_RATIO if run.missing_ratio is None else run.missing_ratio
         data = MissingModality(ratio=ratio, seed=run.missing_seed)(data)
-    for split in ('val', 'test'):
-        if data[INTERACTS][f'{split}_edge_label_index'].size(1) == 0:
-            raise UserError(f"set '{run.dataset}' has no {'validation' if split == 'val' else 'test'} interactions "
-                            f"(x_label {1 if split == 'val' else 2}); a run needs both")
+    for name, evaluator in zip(('validation', 'test'), evaluators(data, torch.device('cpu')), strict=True):
+        if evaluator.users.numel() == 0:
+            raise UserError(f"set '{run.dataset}' has no {name} interactions of users with training interactions "
+                            '(x_label: 0 training, 1 validation, 2 test); a run needs both splits')
     return data
 
 
@@ -128,20 +142,26 @@ def _read(run: RunSettings) -> tuple[HeteroData, bool]:
         if run.missing_file is not None:
             raise UserError('the synthetic set has no mask files; use --missing-ratio')
         return SyntheticMultimodal()[0], not run.no_missing
-    folder = Path(run.dataset).expanduser()
-    is_folder = folder.is_dir() and (len(folder.parts) > 1 or not (Path(run.root) / run.dataset).is_dir())
+    folder, named = Path(run.dataset).expanduser(), Path(run.root).expanduser() / run.dataset
+    # What is no plain name, such as './baby', is a folder anywhere; a plain name is one only if --root has no such set.
+    is_folder = folder.name != run.dataset or (folder.is_dir() and not named.is_dir())
     missing: str | float | Path = 'auto'
     if run.no_missing or run.missing_ratio == 0:
         missing = 'none'
     elif run.missing_file is not None:
         missing = Path(run.missing_file)
     elif run.missing_ratio is not None:
-        known = find_mask_files(folder if is_folder else Path(run.root).expanduser() / run.dataset)
+        known = find_mask_files(folder if is_folder else named)
         missing = run.missing_ratio if run.missing_ratio in known else 'none'
     drawn = missing == 'none' and not run.no_missing and run.missing_ratio is not None
     if is_folder:
         return MultimodalDataset.from_folder(folder, missing=missing)[0], drawn
     return MultimodalDataset(run.root, run.dataset, missing=missing)[0], drawn
+
+
+def dataset_name(dataset: str) -> str:
+    """Returns the name of a set, which is that of its folder."""
+    return Path(dataset).expanduser().absolute().name
 
 
 def resolve_settings(run: RunSettings, model: str | None = None) -> tuple[Settings, TrainingConfig]:
@@ -158,7 +178,7 @@ def resolve_settings(run: RunSettings, model: str | None = None) -> tuple[Settin
     name = run.model if model is None else model
     if name not in MODELS:
         raise UserError(f"unknown model '{name}'{near_miss(name, MODELS)} (known: {', '.join(MODELS)})")
-    preset = load_preset(run.preset, Path(run.dataset).name)
+    preset = load_preset(run.preset, dataset_name(run.dataset))
     config = MODELS[name].config_class.from_dict(preset['model'] if name == 'dgmrec' else {})
     training = TrainingConfig.from_dict(preset['training'])
     # A model to compare with keeps its own settings: those given are meant for the run's model.
@@ -227,7 +247,7 @@ def measure(data: HeteroData, model: Recommender, training: TrainingConfig, fit:
         data (HeteroData): The set, with the true features where they are known.
         model (Recommender): The model.
         training (TrainingConfig): Says what is left out of the ranking.
-        fit (Fit, optional): How training went.
+        fit (Fit, optional): How training went; :obj:`None` where there was nothing to train.
     """
     validation, test = evaluators(data, model.device, training.mask_validation)
     score = model.scorer()
@@ -256,7 +276,7 @@ def _generation(data: HeteroData, model: DGMRec) -> dict[str, Any]:
 
 
 def fit_model(data: HeteroData, model: Recommender, training: TrainingConfig, seed: int,
-              state: dict[str, Any] | None = None, **options: Any) -> Result:
+              start: Callable[[], dict[str, Any] | None] = lambda: None, **options: Any) -> Result:
     """Trains and measures a model of :func:`build_model`.
 
     Args:
@@ -264,15 +284,14 @@ def fit_model(data: HeteroData, model: Recommender, training: TrainingConfig, se
         model (Recommender): The model.
         training (TrainingConfig): The training settings.
         seed (int): Draws the batches.
-        state (dict, optional): A trainer's state to go on from. (default: none)
+        start (Callable): Called when all is ready; may return a trainer's state to go on from. (default: nothing)
         **options: Passed on to :class:`~dgmrec_pyg.training.Trainer`.
     """
-    fit = None
-    if model.trainable:
-        trainer = make_trainer(data, model, training, seed, **options)
-        if state is not None:
-            trainer.load_state_dict(state)
-        fit = trainer.fit()
+    trainer = make_trainer(data, model, training, seed, **options) if model.trainable else None
+    state = start()
+    if trainer is not None and state is not None:
+        trainer.load_state_dict(state)
+    fit = None if trainer is None else trainer.fit()
     model.eval()
     return Result(model, fit, measure(data, model, training, fit))
 
@@ -282,7 +301,7 @@ def describe(data: HeteroData, run: RunSettings) -> dict[str, Any]:
     config, training = resolve_settings(run)
     masks = {m: int(missing_mask(data, m).sum()) for m in modality_names(data)}
     return {
-        'run': asdict(run),
+        'run': {**asdict(run), 'device': str(resolve_device(run.device))},
         'model': config.to_dict(),
         'training': training.to_dict(),
         'compare': {name: resolve_settings(run, name)[0].to_dict() for name in run.compare},
@@ -314,25 +333,39 @@ def run_experiment(run: RunSettings, output: RunDirectory, progress: bool = Fals
         dict: The content of ``metrics.json``.
 
     Raises:
-        UserError: If something the caller can put right is wrong; nothing is left half-written then.
+        UserError: If something the caller can put right is wrong. Nothing is written then, unless it shows only in
+            training; the message names the run directory in that case.
     """
     device = resolve_device(run.device)
-    data = load_data(run)
     config, training = resolve_settings(run)
+    other_settings = {name: resolve_settings(run, name) for name in run.compare}
+    data = load_data(run)
     description = describe(data, run)
     model = build_model(data, run.model, config, run.seed, device)
+    others = {name: build_model(data, name, other_settings[name][0], run.seed, device) for name in run.compare}
     say(describe_data(description['data'], run.dataset))
-    state = output.open(description)  # Only now, so that whatever does not fit leaves nothing behind.
-    start = time.perf_counter()
-    result = fit_model(data, model, training, run.seed, state, progress=progress, on_epoch=output.add_epoch,
-                       on_checkpoint=output.save_state)
-    metrics = dict(result.metrics)
-    metrics['interrupted'] = result.fit is not None and result.fit.interrupted
-    for name in () if metrics['interrupted'] else run.compare:
-        other_config, other_training = resolve_settings(run, name)
-        other = build_model(data, name, other_config, run.seed, device)
-        compared = fit_model(data, other, other_training, run.seed, progress=progress)
-        metrics.setdefault('compare', {})[name] = compared.metrics
-    metrics['total_seconds'] = time.perf_counter() - start
-    output.finish(metrics, model, data, [] if result.fit is None else result.fit.records)
+    begin = time.perf_counter()
+
+    def start() -> dict[str, Any] | None:
+        state = output.open(description)  # Only now, so that whatever does not fit leaves nothing behind.
+        if state is not None:
+            say(f"going on after epoch {state['fit']['epoch']} of at most {training.epochs}")
+        return state
+
+    try:
+        result = fit_model(data, model, training, run.seed, start, progress=progress, on_epoch=output.add_epoch,
+                           on_checkpoint=output.save_state)
+        metrics = {**result.metrics, 'interrupted': result.interrupted, 'total_seconds': time.perf_counter() - begin}
+        output.finish(metrics, model, data, [] if result.fit is None else result.fit.records)
+        for name in () if result.interrupted else run.compare:
+            other = fit_model(data, others.pop(name), other_settings[name][1], run.seed, progress=progress)
+            metrics |= {'interrupted': other.interrupted, 'total_seconds': time.perf_counter() - begin}
+            if not other.interrupted:  # A model that is trained by half is no comparison.
+                metrics.setdefault('compare', {})[name] = other.metrics
+            output.write_metrics(metrics)
+            if other.interrupted:
+                break
+    except UserError as error:
+        raise UserError(f"{error} (what was written before is in '{output.path}')" if output.is_open else
+                        str(error)) from error
     return metrics

@@ -1,7 +1,8 @@
 """The command line: ``python -m dgmrec_pyg.run``.
 
 Arguments come in, an exit code goes out: 0, 2 for an error that the user can put right (one line on the error output),
-130 after Ctrl-C. Nothing heavy is imported before the arguments are understood.
+130 after Ctrl-C. A warning is one line on the error output, too. Nothing heavy is imported before the arguments are
+understood.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import argparse
 import os
 import sys
 import time
+import warnings
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from dgmrec_pyg import console
 from dgmrec_pyg.errors import UserError
@@ -23,6 +26,8 @@ INTERRUPTED = 130
 
 _RUN_FLAGS = ('dataset', 'root', 'model', 'preset', 'missing_ratio', 'missing_file', 'no_missing', 'missing_seed',
               'new_items', 'seed', 'device')
+# What may differ from the run to resume: where its set is now, and a device (which the run directory compares).
+_FREE_TO_RESUME = ('root', 'device')
 
 
 class _Parser(argparse.ArgumentParser):
@@ -62,13 +67,15 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument('--batch-size', type=int, metavar='N', help='interactions per step (default: by preset)')
     model.add_argument('--compare', nargs='*', metavar='MODEL',
                        help='train these too and show them in the table (default: popularity lightgcn on synthetic, '
-                            'else none)')
+                            'else none; without a name: none)')
     model.add_argument('--seed', type=int, default=0, metavar='N', help='draws parameters, batches, noise (default: 0)')
     model.add_argument('--device', default='auto', choices=('auto', 'cpu', 'cuda'),
                        help='where to compute (default: auto, CUDA where there is one)')
     output = parser.add_argument_group('output')
     output.add_argument('--output', metavar='DIR', help='run directory (default: a new runs/<dataset>-<model>-<time>)')
-    output.add_argument('--resume', action='store_true', help='go on with the run in --output')
+    output.add_argument('--resume', action='store_true',
+                        help='go on with the run in --output; its arguments need not be given again, and --epochs may '
+                             'be larger')
     output.add_argument('--quiet', action='store_true', help='print nothing but errors')
     output.add_argument('--dry-run', action='store_true', help='show set and settings, train nothing, write nothing')
     return parser
@@ -104,10 +111,11 @@ def main(argv: list[str] | None = None) -> int:
         int: The exit code.
     """
     try:
-        arguments = build_parser().parse_args(argv)
-        return _run(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return _run(sys.argv[1:] if argv is None else argv)
     except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
+        print(f'error: {_one_line(error)}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print('stopped', file=sys.stderr)
@@ -117,18 +125,21 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(argv: list[str]) -> int:
+    arguments = build_parser().parse_args(argv)
+    if arguments.resume and arguments.output is None:
+        raise UserError('--resume needs --output, the folder of the run to go on with')
+
     from dgmrec_pyg.experiment import describe, load_data, run_experiment
     from dgmrec_pyg.rundir import RunDirectory
 
-    if arguments.resume and arguments.output is None:
-        raise UserError('--resume needs --output, the folder of the run to go on with')
+    if arguments.quiet:
+        warnings.simplefilter('ignore')
     run = run_settings(arguments)
-    path = arguments.output or _new_folder(run.dataset, run.model)
-    output = RunDirectory(path, arguments.resume)
+    output = RunDirectory(arguments.output or _new_folder(run), arguments.resume)
     if arguments.resume:
-        run = _resumed(run, output.read_config()['run'])
-    say = (lambda text: None) if arguments.quiet else print
+        run = _resumed(argv, output.read_config()['run'])
+    say = (lambda text: None) if arguments.quiet else partial(print, flush=True)
     if arguments.dry_run:
         _show(describe(load_data(run), run), run.dataset)
         return 0
@@ -136,28 +147,39 @@ def _run(arguments: argparse.Namespace) -> int:
     say('\n' + console.results(metrics, run.model))
     if console.generation(metrics):
         say('\n' + console.generation(metrics))
-    say(f'\nwritten to {path}')
-    return INTERRUPTED if metrics['interrupted'] else 0
+    say(f'\nwritten to {output.path}')
+    if metrics['interrupted']:
+        say(f'stopped early; to go on: --resume --output {output.path}')
+        return INTERRUPTED
+    return 0
 
 
-def _resumed(run: RunSettings, before: dict) -> RunSettings:
-    """The settings of the run that is resumed; what is given beside --resume must agree, but for the epochs."""
-    from dataclasses import fields, replace
-
-    from dgmrec_pyg.experiment import RunSettings
-
-    old = RunSettings(**{**before, 'settings': tuple(before['settings']), 'compare': tuple(before['compare'])})
-    default = RunSettings()
-    for field in fields(run):
-        given, was = getattr(run, field.name), getattr(old, field.name)
-        if field.name not in ('settings', 'compare') and given not in (getattr(default, field.name), was):
-            raise UserError(f"--{field.name.replace('_', '-')} is {given!r}, but the run to resume has {was!r}; leave "
-                            'it out or start a new run')
-    return replace(old, settings=old.settings + run.settings)
+def _resumed(argv: list[str], before: dict[str, Any]) -> RunSettings:
+    """The settings of the run that is resumed, with what is given beside --resume on top; most of it must agree."""
+    parser = build_parser()
+    parser.set_defaults(**{name: before[name] for name in (*_RUN_FLAGS, 'settings', 'compare') if name in before})
+    run = run_settings(parser.parse_args(argv))
+    for flag in _RUN_FLAGS:
+        given, was = getattr(run, flag), before.get(flag)
+        if given != was and flag not in _FREE_TO_RESUME:
+            raise UserError(f"--{flag.replace('_', '-')} is {given!r}, but the run to resume has {was!r}; leave it out "
+                            'or start a new run')
+    return run
 
 
-def _new_folder(dataset: str, model: str) -> Path:
-    return Path('runs') / f"{Path(dataset).name}-{model}-{time.strftime('%Y%m%d-%H%M%S')}"
+def _new_folder(run: RunSettings) -> Path:
+    from dgmrec_pyg.experiment import dataset_name
+
+    return Path('runs') / f"{dataset_name(run.dataset)}-{run.model}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _one_line(message: object) -> str:
+    return ' '.join(str(message).splitlines())
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int,
+                  file: TextIO | None = None, line: str | None = None) -> None:
+    print(f'warning: {_one_line(message)}', file=sys.stderr)
 
 
 def _show(description: dict, dataset: str) -> None:

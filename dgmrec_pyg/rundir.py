@@ -27,6 +27,8 @@ RECOMMENDATIONS = 'recommendations.csv'
 CURVES = 'curves.png'
 RECOMMENDATIONS_PER_USER = 20
 
+# What a resumed run must share beside the settings of model and training and the data.
+_FIXED = ('model', 'seed', 'device')
 _LIBRARIES = ('torch', 'torch-geometric', 'numpy', 'ogb', 'tqdm')
 
 
@@ -43,15 +45,20 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | Path, resume: bool = False) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         self.resume = resume
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"'{self.path}' is a file; give --output the name of a folder")
-        if resume and not (self.path / CONFIG).is_file():
-            raise UserError(f"'{self.path}' holds no run to resume ({CONFIG} is not there)")
-        if not resume and self.path.is_dir() and any(self.path.iterdir()):
-            raise UserError(f"folder '{self.path}' is not empty; give another --output, or --resume to go on with the "
-                            'run in it')
+        self.is_open = False
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise UserError(f"'{self.path}' is a file; give --output the name of a folder")
+            if resume and not (self.path / CONFIG).is_file():
+                raise UserError(f"'{self.path}' holds no run to resume ({CONFIG} is not there); leave out --resume to "
+                                'start one')
+            if not resume and self.path.is_dir() and any(self.path.iterdir()):
+                raise UserError(f"folder '{self.path}' is not empty; give another --output, or --resume to go on with "
+                                'the run in it')
+        except OSError as error:
+            raise UserError(f"cannot use folder '{self.path}': {error.strerror}; give another --output") from error
 
     def read_config(self) -> dict[str, Any]:
         """Returns the ``config.json`` of the run that is resumed.
@@ -61,9 +68,10 @@ class RunDirectory:
         """
         try:
             config = json.loads((self.path / CONFIG).read_text(encoding='utf-8'))
-            return {key: config[key] for key in ('run', 'model', 'training', 'data')}
+            return {part: dict(config[part]) for part in ('run', 'model', 'training', 'data')}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"'{self.path / CONFIG}' cannot be read ({error}); start the run anew") from error
+            raise UserError(f"'{self.path / CONFIG}' is damaged ({type(error).__name__}: {error}); start a new run in "
+                            'another folder') from error
 
     def open(self, description: dict[str, Any]) -> dict[str, Any] | None:
         """Makes the folder, or goes on in it.
@@ -72,39 +80,43 @@ class RunDirectory:
             description (dict): What the run is made of; written to ``config.json`` with the versions in use.
 
         Returns:
-            dict, optional: The trainer's state to go on from.
+            dict, optional: The trainer's state to go on from; :obj:`None` where there is none yet.
 
         Raises:
             UserError: If the folder cannot be written to, or a resumed run was made of something else.
         """
-        if self.resume:
-            return self._reopen(description)
+        state = self._state_to_resume(description) if self.resume else None
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot make folder '{self.path}': {error.strerror}; give another --output") from error
         self._write_json(CONFIG, {**description, 'versions': _versions()})
-        write_text(self.path / EPOCHS, '')
-        return None
-
-    def _reopen(self, description: dict[str, Any]) -> dict[str, Any]:
-        before = self.read_config()
-        for part in ('model', 'training', 'data'):
-            for key, now in description[part].items():
-                was = before[part].get(key)
-                if was != now and (part, key) != ('training', 'epochs'):
-                    raise UserError(f"the run in '{self.path}' was made with another {part} setting: {key} was {was!r} "
-                                    f'and is {now!r} now; start a new run')
-        state = load_checkpoint(self.path / CHECKPOINT)
-        self._write_json(CONFIG, {**description, 'versions': _versions()})
-        records = state['fit']['records']  # Epochs after the checkpoint are trained again.
+        records = [] if state is None else state['fit']['records']  # Epochs after the checkpoint are trained again.
         write_text(self.path / EPOCHS, ''.join(json.dumps(record) + '\n' for record in records))
+        self.is_open = True
         return state
+
+    def _state_to_resume(self, description: dict[str, Any]) -> dict[str, Any] | None:
+        """The last checkpoint, if there is one and this is the run that it belongs to."""
+        before = self.read_config()
+        fixed = [('run', key) for key in _FIXED]
+        fixed += [(part, key) for part in ('model', 'training', 'data') for key in description[part] if key != 'epochs']
+        for part, key in fixed:
+            was, now = before[part].get(key), description[part][key]
+            if was != now:
+                raise UserError(f"the run in '{self.path}' was made with {key} {was!r} ({part}), now it is {now!r}; "
+                                'give the same or start a new run in another folder')
+        # A run that was stopped before its first checkpoint starts at the beginning.
+        return load_checkpoint(self.path / CHECKPOINT) if (self.path / CHECKPOINT).exists() else None
 
     def add_epoch(self, record: dict[str, Any]) -> None:
         """Appends one epoch to ``metrics.jsonl``."""
-        with open(self.path / EPOCHS, 'a', encoding='utf-8') as file:
-            file.write(json.dumps(record) + '\n')
+        try:
+            with open(self.path / EPOCHS, 'a', encoding='utf-8') as file:
+                file.write(json.dumps(record) + '\n')
+        except OSError as error:
+            raise UserError(f"cannot write '{self.path / EPOCHS}': {error.strerror}; free some space or choose another "
+                            'folder') from error
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Writes ``checkpoint.pt``."""
@@ -122,6 +134,10 @@ class RunDirectory:
         """
         self._write_recommendations(model, data)
         self._plot(records)
+        self.write_metrics(metrics)
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        """Writes ``metrics.json``, in place of an older one."""
         self._write_json(METRICS, metrics)
 
     def _write_json(self, name: str, content: dict[str, Any]) -> None:

@@ -40,7 +40,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
     except FileNotFoundError as error:
-        raise UserError(f"there is no checkpoint '{path}'; start the run without --resume") from error
+        raise UserError(f"there is no checkpoint '{path}'; start the run anew") from error
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise UserError(f"checkpoint '{path}' cannot be read ({type(error).__name__}); it is damaged or no checkpoint "
                         'of this package: start the run anew') from error

@@ -86,7 +86,11 @@ class Trainer:
 
     def fit(self) -> Fit:
         """Trains until the last epoch, until validation has not improved for long enough, or until Ctrl-C, which ends
-        training after the epoch in flight."""
+        training after the epoch in flight.
+
+        Raises:
+            UserError: If the loss is no longer finite.
+        """
         fit, config = self.fit_state, self.config
         bar = tqdm(total=config.epochs, initial=fit.epoch, unit='epoch', disable=None if self.progress else True,
                    desc=type(self.model).__name__, dynamic_ncols=True)
@@ -101,9 +105,12 @@ class Trainer:
                     self._checkpoint()
                     last_checkpoint = time.monotonic()
         fit.interrupted = interrupt.is_set()
+        if not fit.records:  # Ctrl-C before the first epoch: there is nothing to keep.
+            raise KeyboardInterrupt
+        if fit.best_epoch == 0:  # Ctrl-C before the first evaluation was due.
+            self._evaluate(fit.records[-1])
         self._checkpoint()
-        if fit.best_epoch > 0:
-            self.model.load_state_dict(self._best_state)
+        self.model.load_state_dict(self._best_state)
         return fit
 
     def state_dict(self) -> dict[str, Any]:

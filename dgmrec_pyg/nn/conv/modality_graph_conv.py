@@ -15,7 +15,8 @@ from dgmrec_pyg.nn.adjacency import matmul, without_guessed_size
 
 class ModalityGraphConv(MessagePassing):
     r"""Spreads item features over an item graph, from the `"Disentangling and Generating Modalities for
-    Recommendation in Missing Modality Scenarios" <https://arxiv.org/abs/2504.16352>`_ paper: :math:`\mathbf{K}_m^L \mathbf{X}` for the
+    Recommendation in Missing Modality Scenarios" <https://arxiv.org/abs/2504.16352>`_ paper:
+    :math:`\mathbf{K}_m^L \mathbf{X}` for the
     weighted, directed graph :math:`\mathbf{K}_m` of :func:`~dgmrec_pyg.nn.build_knn_graph`.
 
     Several inputs over the same graph are cheapest side by side, as columns of one :obj:`x`.
