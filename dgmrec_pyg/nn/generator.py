@@ -31,8 +31,8 @@ def perturb(x: Tensor, scale: float = 0.1, generator: torch.Generator | None = N
 class ModalityGenerator(torch.nn.Module):
     r"""Generates missing modalities, from the `"Disentangling and Generating Modalities for Recommendation in
     Missing Modality Scenarios" <https://arxiv.org/abs/2504.16352>`_ paper: the general part is translated from the
-    general parts of the other modalities, the specific part comes from the preferences of the item's users, and a decoder
-    turns the two into features.
+    general parts of the other modalities, the specific part comes from the preferences of the item's users, and a
+    decoder turns the two into features.
 
     .. math::
         \hat{\mathbf{G}}_m = \mathrm{trans}_m\left(\Vert_{o \neq m} \mathbf{G}_o\right) \qquad
