@@ -349,12 +349,14 @@ def run_experiment(run: RunSettings, output: RunDirectory, progress: bool = Fals
     def start() -> dict[str, Any] | None:
         state = output.open(description)  # Only now, so that whatever does not fit leaves nothing behind.
         if state is not None:
-            say(f"going on after epoch {state['fit']['epoch']} of at most {training.epochs}")
+            say(f"going on after epoch {state['fit']['epoch']}")
         return state
 
     try:
         result = fit_model(data, model, training, run.seed, start, progress=progress, on_epoch=output.add_epoch,
                            on_checkpoint=output.save_state)
+        if result.fit is not None and result.fit.resumed_after == result.fit.epoch:
+            say('nothing was left to train: the last epoch was reached, or patience was over')
         metrics = {**result.metrics, 'interrupted': result.interrupted, 'total_seconds': time.perf_counter() - begin}
         output.finish(metrics, model, data, [] if result.fit is None else result.fit.records)
         for name in () if result.interrupted else run.compare:

@@ -105,8 +105,8 @@ class _MatMul(torch.autograd.Function):
 
 
 def _csr(pointer: Tensor, index: Tensor, weight: Tensor, order: Tensor | None, size: Sequence[int]) -> Tensor:
-    return torch.sparse_csr_tensor(pointer, index, weight if order is None else weight[order], tuple(size),
-                                   check_invariants=False)
+    values = weight if order is None else weight.index_select(0, order)
+    return torch.sparse_csr_tensor(pointer, index, values, tuple(size), check_invariants=False)
 
 
 def symmetric_weight(edge_index: Tensor, size: tuple[int, int], edge_weight: Tensor | None = None,

@@ -35,6 +35,7 @@ class Fit:
         records (list): One dict per epoch: ``epoch``, ``loss``, ``terms``, ``train_seconds``, ``eval_seconds``,
             ``val``.
         interrupted (bool): Whether it was ended by Ctrl-C.
+        resumed_after (int): The epoch after which training was taken up again; 0 if it began at the beginning.
     """
 
     best_epoch: int = 0
@@ -42,6 +43,7 @@ class Fit:
     epoch: int = 0
     records: list[Record] = field(default_factory=list)
     interrupted: bool = False
+    resumed_after: int = 0
 
     @property
     def seconds(self) -> float:
@@ -99,7 +101,8 @@ class Trainer:
             while fit.epoch < config.epochs and not self._patience_is_over() and not interrupt.is_set():
                 record = self._epoch(fit.epoch + 1)
                 bar.set_postfix_str(f"loss {record['loss']:.4f}, {METRIC} {self._last_metric():.4f}, "
-                                    f"best {fit.best_val.get(METRIC, math.nan):.4f} (epoch {fit.best_epoch})")
+                                    f"best {fit.best_val.get(METRIC, math.nan):.4f} (epoch {fit.best_epoch})",
+                                    refresh=False)
                 bar.update()
                 if time.monotonic() - last_checkpoint >= self.checkpoint_seconds:
                     self._checkpoint()
@@ -142,7 +145,7 @@ class Trainer:
         self.scheduler.last_epoch = state['scheduler']['last_epoch']
         for name, generator in self._generators().items():
             generator.set_state(state['generators'][name])
-        self.fit_state = Fit(**state['fit'])
+        self.fit_state = Fit(**state['fit'], resumed_after=state['fit']['epoch'])
 
     def _epoch(self, epoch: int) -> Record:
         """Trains one epoch and evaluates it when it is due."""
