@@ -20,7 +20,7 @@ from dgmrec_pyg import console
 from dgmrec_pyg.errors import UserError
 
 if TYPE_CHECKING:
-    from dgmrec_pyg.experiment import RunSettings
+    from dgmrec_pyg.loading import RunSettings
 
 INTERRUPTED = 130
 
@@ -40,7 +40,7 @@ class _Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
     parser = _Parser(
-        prog='python -m dgmrec_pyg.run', allow_abbrev=False,
+        prog='python -m dgmrec_pyg.run', usage='%(prog)s [options]', allow_abbrev=False,
         description='Train a recommender on items that lack modalities, evaluate it, and leave a run directory. '
                     'Without arguments: DGMRec on a small synthetic set, beside popularity and LightGCN.')
     data = parser.add_argument_group('data')
@@ -87,7 +87,7 @@ def run_settings(arguments: argparse.Namespace) -> RunSettings:
     Args:
         arguments (argparse.Namespace): What :func:`build_parser` parsed.
     """
-    from dgmrec_pyg.experiment import SYNTHETIC, RunSettings
+    from dgmrec_pyg.loading import SYNTHETIC, RunSettings
 
     settings = list(arguments.settings)
     if arguments.epochs is not None:
@@ -97,7 +97,8 @@ def run_settings(arguments: argparse.Namespace) -> RunSettings:
     compare = arguments.compare
     if compare is None:
         compare = ('popularity', 'lightgcn') if arguments.dataset == SYNTHETIC else ()
-    return RunSettings(settings=tuple(settings), compare=tuple(name for name in compare if name != arguments.model),
+    others = tuple(name for name in dict.fromkeys(compare) if name != arguments.model)
+    return RunSettings(settings=tuple(settings), compare=others,
                        **{flag: getattr(arguments, flag) for flag in _RUN_FLAGS})
 
 
@@ -130,7 +131,8 @@ def _run(argv: list[str]) -> int:
     if arguments.resume and arguments.output is None:
         raise UserError('--resume needs --output, the folder of the run to go on with')
 
-    from dgmrec_pyg.experiment import describe, load_data, run_experiment
+    from dgmrec_pyg.experiment import describe, run_experiment
+    from dgmrec_pyg.loading import load_data
     from dgmrec_pyg.rundir import RunDirectory
 
     if arguments.quiet:
@@ -168,7 +170,7 @@ def _resumed(argv: list[str], before: dict[str, Any]) -> RunSettings:
 
 
 def _new_folder(run: RunSettings) -> Path:
-    from dgmrec_pyg.experiment import dataset_name
+    from dgmrec_pyg.loading import dataset_name
 
     return Path('runs') / f"{dataset_name(run.dataset)}-{run.model}-{time.strftime('%Y%m%d-%H%M%S')}"
 

@@ -19,6 +19,7 @@ from dgmrec_pyg.schema import build_data
 COLUMNS = ('userID', 'itemID', 'x_label')
 TRAIN, VALIDATION, TEST = 0, 1, 2
 FEATURE_SUFFIX = '_feat.npy'
+USERS_PER_LINE = 10  # Every user up to the largest id gets an embedding: a stray id must not take all memory.
 SHOWN_ROWS = 5
 
 
@@ -116,6 +117,9 @@ def _read_interactions(path: Path, num_items: int, feature_file: str) -> tuple[n
     user, item, label = (whole_numbers(path, table[name]) for name in COLUMNS)
     reject_lines(path, table['itemID'], item >= num_items,
                  f"'{feature_file}' has {num_items:,} rows, so items go from 0 to {num_items - 1}")
+    most_users = USERS_PER_LINE * len(table)
+    reject_lines(path, table['userID'], user >= most_users,
+                 f'with {len(table):,} lines users should be numbered from 0 without large gaps, below {most_users:,}')
     reject_lines(path, table['x_label'], label > TEST, '0 (train), 1 (validation) or 2 (test) is needed')
     return user, item, label
 

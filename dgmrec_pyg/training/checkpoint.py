@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import pickle
+import warnings
 from typing import Any
 
 import torch
@@ -38,10 +38,12 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         UserError: If there is no such file, it is damaged, or of another format.
     """
     try:
-        state = torch.load(path, map_location='cpu', weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # PyTorch's guesses about foreign files; the error below says it.
+            state = torch.load(path, map_location='cpu', weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint '{path}'; start the run anew") from error
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:  # A damaged or foreign file fails in many ways.
         raise UserError(f"checkpoint '{path}' cannot be read ({type(error).__name__}); it is damaged or no checkpoint "
                         'of this package: start the run anew') from error
     if not isinstance(state, dict) or state.get('format') != FORMAT:

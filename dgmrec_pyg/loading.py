@@ -1,0 +1,121 @@
+"""What a run is asked to be, and the set that it works on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch_geometric.data import HeteroData
+
+from dgmrec_pyg.datasets import MultimodalDataset, SyntheticMultimodal, find_mask_files
+from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.evaluation import evaluation_users
+from dgmrec_pyg.schema import INTERACTS, USER, training_edges
+from dgmrec_pyg.transforms import HoldOutNewItems, MissingModality
+
+SYNTHETIC = 'synthetic'
+SYNTHETIC_MISSING_RATIO = 0.6
+LARGEST_SEED = 2**32 - 1  # NumPy's
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What one run is made of; see ``python -m dgmrec_pyg.run --help``.
+
+    Attributes:
+        dataset (str): ``'synthetic'``, a name, or a folder.
+        root (str): Where the folders of named sets are.
+        model (str): A name in :obj:`dgmrec_pyg.nn.MODELS`.
+        preset (str): ``'default'`` or ``'reference'``.
+        settings (tuple): ``key=value`` strings for the model's and the training settings.
+        missing_ratio (float, optional): Share of items that lack at least one modality.
+        missing_file (str, optional): A mask file.
+        no_missing (bool): Whether to use no mask at all.
+        missing_seed (int): Draws the mask where there is no file.
+        new_items (bool): Whether to hold out new items.
+        compare (tuple): Models that are trained as well.
+        seed (int): Draws parameters, batches and noise.
+        device (str): ``'auto'``, ``'cpu'`` or ``'cuda'``.
+
+    Raises:
+        UserError: If the ratio is no share, or a seed is out of range.
+    """
+
+    dataset: str = SYNTHETIC
+    root: str = 'data'
+    model: str = 'dgmrec'
+    preset: str = 'default'
+    settings: tuple[str, ...] = ()
+    missing_ratio: float | None = None
+    missing_file: str | None = None
+    no_missing: bool = False
+    missing_seed: int = 0
+    new_items: bool = False
+    compare: tuple[str, ...] = ()
+    seed: int = 0
+    device: str = 'auto'
+
+    def __post_init__(self) -> None:
+        if self.missing_ratio is not None and not 0 <= self.missing_ratio <= 1:
+            raise UserError('the missing ratio is the share of items that lack a modality, from 0 to 1 '
+                            f'(got {self.missing_ratio})')
+        for name, seed in (('seed', self.seed), ('missing seed', self.missing_seed)):
+            if not 0 <= seed <= LARGEST_SEED:
+                raise UserError(f'the {name} must be from 0 to {LARGEST_SEED} (got {seed})')
+
+
+def load_data(run: RunSettings) -> HeteroData:
+    """Loads the set of a run, holds out new items where asked for, and hides modalities.
+
+    Features that are hidden stay in the graph, where nothing but the comparison with generated ones reads them.
+
+    Args:
+        run (RunSettings): The run.
+
+    Raises:
+        UserError: If the set cannot be read or has an empty split.
+    """
+    data, needs_mask = _read(run)
+    if run.new_items:
+        data = HoldOutNewItems()(data)
+    if needs_mask and run.missing_ratio != 0:
+        ratio = SYNTHETIC_MISSING_RATIO if run.missing_ratio is None else run.missing_ratio
+        data = MissingModality(ratio=ratio, seed=run.missing_seed)(data)
+    for name, split in (('validation', 'val'), ('test', 'test')):
+        labels = data[INTERACTS][f'{split}_edge_label_index']
+        if evaluation_users(labels, training_edges(data), data[USER].num_nodes).numel() == 0:
+            raise UserError(f"set '{run.dataset}' has no {name} interactions of users with training interactions "
+                            '(x_label: 0 training, 1 validation, 2 test); a run needs both splits')
+    return data
+
+
+def _read(run: RunSettings) -> tuple[HeteroData, bool]:
+    """The set with the mask of its own files, and whether one is still to be drawn."""
+    if run.dataset == SYNTHETIC:
+        if run.missing_file is not None:
+            raise UserError('the synthetic set has no mask files; use --missing-ratio')
+        return SyntheticMultimodal()[0], not run.no_missing
+    folder, named = Path(run.dataset).expanduser(), Path(run.root).expanduser() / run.dataset
+    # What is no plain name, such as './baby', is a folder anywhere; a plain name is one only if --root has no such set.
+    is_folder = folder.name != run.dataset or (folder.is_dir() and not named.is_dir())
+    missing: str | float | Path = 'auto'
+    if run.no_missing or run.missing_ratio == 0:
+        missing = 'none'
+    elif run.missing_file is not None:
+        missing = Path(run.missing_file).expanduser()
+        if not missing.is_file():
+            raise UserError(f"there is no mask file '{missing}'; give a file missing_<ratio>.npz or "
+                            'missing_items_<ratio>.npy')
+    elif run.missing_ratio is not None:
+        known = find_mask_files(folder if is_folder else named)
+        missing = run.missing_ratio if run.missing_ratio in known else 'none'
+    drawn = missing == 'none' and not run.no_missing and run.missing_ratio is not None
+    if is_folder:
+        return MultimodalDataset.from_folder(folder, missing=missing)[0], drawn
+    return MultimodalDataset(run.root, run.dataset, missing=missing)[0], drawn
+
+
+def dataset_name(dataset: str) -> str:
+    """Returns the name of a set, which is that of its folder."""
+    return os.path.basename(os.path.abspath(os.path.expanduser(dataset)))

@@ -1,0 +1,103 @@
+"""Tests of dgmrec_pyg.training.checkpoint."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.training import load_checkpoint, save_checkpoint
+
+STATE = {'model': {'weight': torch.arange(6.0).view(2, 3), 'graph': (torch.tensor([[0], [1]]), torch.ones(1))},
+         'fit': {'epoch': 3, 'best_val': {'recall@20': 0.1 + 0.2}, 'records': [{'val': None, 'loss': 1.5}]}}
+
+
+class Touch:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.path), )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / 'checkpoint.pt'
+    save_checkpoint(path, STATE)
+    return path
+
+
+def test_round_trip(path: Path) -> None:
+    state = load_checkpoint(path)
+    assert state['fit'] == STATE['fit']
+    assert state['model']['weight'].equal(STATE['model']['weight'])
+    assert [part.tolist() for part in state['model']['graph']] == [[[0], [1]], [1.0]]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_older_checkpoint_is_replaced(path: Path) -> None:
+    save_checkpoint(path, {'fit': {'epoch': 4}})
+    assert load_checkpoint(path)['fit'] == {'epoch': 4}
+
+
+def test_an_older_checkpoint_survives_a_failure(path: Path) -> None:
+    with pytest.raises(AttributeError):
+        save_checkpoint(path, {'fit': lambda: None})  # cannot be pickled
+    assert load_checkpoint(path)['fit'] == STATE['fit']
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no checkpoint '.*none\.pt'; start the run anew"):
+        load_checkpoint(tmp_path / 'none.pt')
+
+
+@pytest.mark.parametrize('keep', [0, 1, 100, 0.5, 0.99])
+def test_truncated_file(path: Path, keep: float) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:int(keep * len(content)) if isinstance(keep, float) else keep])
+    with pytest.raises(UserError, match=r"checkpoint '.*checkpoint.pt' cannot be read \(\w+\); it is damaged"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize('content', [b'hello\n', b'PK\x03\x04 no archive', pickle.dumps({'format': 1, 'a': 2}),
+                                     b'\x80\x04.', b'<html></html>'])
+def test_foreign_file(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"checkpoint '.*' (cannot be read|has format)"):
+        load_checkpoint(path)
+
+
+def test_folder_in_place_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='cannot be read'):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize('content', [{'format': 0}, {'weight': torch.ones(1)}, torch.ones(1), [1, 2]])
+def test_other_format(path: Path, content: object) -> None:
+    torch.save(content, path)
+    with pytest.raises(UserError, match=r"has format (0|None), this version reads format 1: start the run anew"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize('in_archive', [True, False])
+def test_code_in_a_checkpoint_does_not_run(path: Path, tmp_path: Path, in_archive: bool) -> None:
+    made = tmp_path / 'made by the pickle'
+    if in_archive:
+        torch.save({'format': 1, 'model': Touch(made)}, path)
+    else:
+        path.write_bytes(pickle.dumps({'format': 1, 'model': Touch(made)}))
+    with pytest.raises(UserError, match='cannot be read'):
+        load_checkpoint(path)
+    assert not made.exists()
+
+
+def test_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='cannot write'):
+        save_checkpoint(tmp_path / 'none' / 'checkpoint.pt', STATE)

@@ -1,0 +1,458 @@
+"""Tests of dgmrec_pyg.experiment: whole runs on a small set."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_set import NUM_ITEMS, NUM_USERS, SIZES, write_masks, write_small_set
+from test_trainer import without_times
+from torch import Tensor
+
+from dgmrec_pyg.config import DGMRecConfig, TrainingConfig, load_preset
+from dgmrec_pyg.datasets import data_hash
+from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.experiment import build_model, fit_model, resolve_device, resolve_settings, run_experiment
+from dgmrec_pyg.loading import RunSettings, dataset_name, load_data
+from dgmrec_pyg.nn import MODELS, LightGCN
+from dgmrec_pyg.rundir import RunDirectory
+from dgmrec_pyg.schema import INTERACTS, missing_matrix, training_edges
+
+CPU = torch.device('cpu')
+QUICK = ('hidden_channels=8', 'knn_k=4', 'epochs=3', 'batch_size=128', 'learning_rate=0.01', 'graph_refresh_every=2')
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder with the set 'tiny'."""
+    write_small_set(tmp_path / 'data' / 'tiny')
+    return tmp_path / 'data'
+
+
+def make_run(root: Path, **values: Any) -> RunSettings:
+    return RunSettings(**{'dataset': 'tiny', 'root': str(root), 'settings': QUICK, **values})
+
+
+def carry_out(run: RunSettings, path: Path, resume: bool = False) -> dict[str, Any]:
+    """Runs and returns what metrics.json holds, without times."""
+    metrics = run_experiment(run, RunDirectory(path, resume))
+    stored = json.loads((path / 'metrics.json').read_text())
+    assert stored == json.loads(json.dumps(metrics))
+    return timeless(stored)
+
+
+def timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: timeless(item) for key, item in value.items() if not key.endswith('seconds')}
+    return value
+
+
+def numbers(value: Any) -> list[float]:
+    if isinstance(value, dict):
+        return [number for item in value.values() for number in numbers(item)]
+    return [value]
+
+
+def files(path: Path) -> set[Path]:
+    return {file for file in path.rglob('*') if file.is_file()}
+
+
+# The run directory ####################################################################################################
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run with missing modalities; beside it, ``data`` holds the set."""
+    base = tmp_path_factory.mktemp('finished')
+    folder = write_small_set(base / 'data' / 'tiny')
+    write_masks(folder, 0.6)
+    items = [f'{item}\tmovie-{item}\tThe movie {item}' for item in range(NUM_ITEMS)]
+    (folder / 'items.csv').write_text('\n'.join(['itemID\traw\tname', *items]) + '\n')
+    before = files(base)
+    carry_out(make_run(base / 'data'), base / 'run')
+    assert {file.parent for file in files(base) - before} == {base / 'run'}
+    return base / 'run'
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (path / 'metrics.jsonl').read_text().splitlines()]
+
+
+def test_files_of_the_run_directory(finished: Path) -> None:
+    assert sorted(file.name for file in finished.iterdir()) == [
+        'checkpoint.pt', 'config.json', 'curves.png', 'metrics.json', 'metrics.jsonl', 'recommendations.csv']
+    assert (finished / 'curves.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_config_is_fully_resolved(finished: Path) -> None:
+    config = json.loads((finished / 'config.json').read_text())
+    run = make_run(finished.parent / 'data')
+    assert config['model'] == DGMRecConfig(hidden_channels=8, knn_k=4, graph_refresh_every=2).to_dict()
+    assert config['training'] == TrainingConfig(epochs=3, batch_size=128, learning_rate=0.01).to_dict()
+    assert config['run']['device'] == str(resolve_device('auto'))
+    assert config['run'] | {'device': 'auto'} == json.loads(json.dumps(vars(run)))
+    data = config['data']
+    assert data['hash'] == data_hash(load_data(run))
+    assert (data['num_users'], data['num_items'], data['is_new']) == (NUM_USERS, NUM_ITEMS, 0)
+    assert (data['num_train'], data['num_val'], data['num_test']) == (240, 80, 80)
+    assert data['modalities'] == SIZES
+    assert data['missing'] == {'image': 12, 'text': 12}
+    assert {'dgmrec_pyg', 'torch', 'torch-geometric', 'numpy', 'python'} <= set(config['versions'])
+
+
+def test_a_line_per_epoch(finished: Path) -> None:
+    lines = read_lines(finished)
+    assert [line['epoch'] for line in lines] == [1, 2, 3]
+    for line in lines:
+        assert set(line) == {'epoch', 'loss', 'terms', 'train_seconds', 'eval_seconds', 'val'}
+        assert {'bpr', 'generation', 'reconstruction'} <= set(line['terms'])
+        assert {'recall@20', 'ndcg@5', 'precision@10', 'map@20', 'mrr@50', 'hit_ratio@20'} <= set(line['val'])
+        assert line['train_seconds'] > 0 < line['eval_seconds']
+        assert all(math.isfinite(number) for number in numbers(line))
+
+
+def test_metrics(finished: Path) -> None:
+    metrics, lines = json.loads((finished / 'metrics.json').read_text()), read_lines(finished)
+    assert set(metrics) == {'val', 'test', 'best_epoch', 'epochs', 'seconds', 'slices', 'generation', 'interrupted',
+                            'total_seconds'}
+    best = max(lines, key=lambda line: line['val']['recall@20'])
+    assert (metrics['best_epoch'], metrics['val'], metrics['epochs']) == (best['epoch'], best['val'], 3)
+    assert metrics['seconds'] == pytest.approx(sum(line['train_seconds'] + line['eval_seconds'] for line in lines))
+    assert set(metrics['test']) == set(metrics['val'])
+    assert set(metrics['slices']) == {'missing:none', 'missing:image', 'missing:text', 'missing:all', 'cold', 'warm'}
+    assert sum(metrics['slices'][part]['num_labels'] for part in ('cold', 'warm')) == 80
+    assert metrics['interrupted'] is False
+    assert all(math.isfinite(number) for number in numbers(metrics))
+
+
+def test_generation_by_modality_and_pattern(finished: Path) -> None:
+    generation = json.loads((finished / 'metrics.json').read_text())['generation']
+    assert {modality: {pattern: part['num_items'] for pattern, part in quality.items()}
+            for modality, quality in generation.items()} == {
+        'image': {'missing:image': 6, 'missing:all': 6, 'all': 12},
+        'text': {'missing:text': 6, 'missing:all': 6, 'all': 12},
+    }
+    for part in (part for quality in generation.values() for part in quality.values()):
+        assert set(part['cosine']) == set(part['centered_cosine']) == {'generated', 'imputed'}
+        assert part['centered_cosine']['imputed'] == 0.0
+        assert part['cosine']['generated'] != part['cosine']['imputed']
+
+
+def test_recommendations(finished: Path) -> None:
+    with open(finished / 'recommendations.csv', encoding='utf-8', newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ['user', 'rank', 'item', 'score', 'name']
+    assert len(rows) == NUM_USERS * 20
+    assert all(row['item'] == f"movie-{row['name'].removeprefix('The movie ')}" for row in rows)
+    edges = training_edges(load_data(make_run(finished.parent / 'data')))
+    seen = {(str(user), f'movie-{item}') for user, item in edges.t().tolist()}
+    assert not seen & {(row['user'], row['item']) for row in rows}
+    for user in {row['user'] for row in rows}:
+        own = [row for row in rows if row['user'] == user]
+        assert [int(row['rank']) for row in own] == list(range(1, 21))
+        scores = [float(row['score']) for row in own]
+        assert scores == sorted(scores, reverse=True)
+
+
+# Seeds and resuming ###################################################################################################
+
+
+def test_same_run_same_numbers_another_seed_others(root: Path, tmp_path: Path) -> None:
+    first, second, other, masked = (
+        carry_out(make_run(root, missing_ratio=0.5, **seeds), tmp_path / str(number))
+        for number, seeds in enumerate(({}, {}, {'seed': 1}, {'missing_seed': 1})))
+    assert first == second
+    assert without_times(read_lines(tmp_path / '0')) == without_times(read_lines(tmp_path / '1'))
+    name = 'recommendations.csv'
+    assert (tmp_path / '0' / name).read_bytes() == (tmp_path / '1' / name).read_bytes()
+    assert first['test'] != other['test']
+    assert first['slices'] != masked['slices']
+
+
+def interrupt_after(output: RunDirectory, epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets Ctrl-C be pressed at the end of an epoch."""
+    add_epoch = output.add_epoch
+
+    def add_and_interrupt(record: dict[str, Any]) -> None:
+        add_epoch(record)
+        if record['epoch'] == epoch:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(output, 'add_epoch', add_and_interrupt)
+
+
+def test_an_interrupted_run_is_complete_and_goes_on(root: Path, tmp_path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(root, missing_ratio=0.5, compare=('popularity', ))
+    expected = carry_out(run, tmp_path / 'whole')
+    output = RunDirectory(tmp_path / 'half')
+    interrupt_after(output, 2, monkeypatch)
+    metrics = run_experiment(run, output)
+    assert metrics['interrupted']
+    assert 'compare' not in metrics
+    assert len(read_lines(output.path)) == 2
+    assert {file.name for file in files(tmp_path / 'half')} == {file.name for file in files(tmp_path / 'whole')}
+
+    assert carry_out(run, output.path, resume=True) == expected
+    assert without_times(read_lines(output.path)) == without_times(read_lines(tmp_path / 'whole'))
+    assert (output.path / 'recommendations.csv').read_bytes() == (tmp_path / 'whole/recommendations.csv').read_bytes()
+
+
+def test_more_epochs_equal_training_through(root: Path, tmp_path: Path) -> None:
+    expected = carry_out(make_run(root, settings=(*QUICK, 'epochs=5')), tmp_path / 'long')
+    carry_out(make_run(root), tmp_path / 'short')
+    assert carry_out(make_run(root, settings=(*QUICK, 'epochs=5')), tmp_path / 'short', resume=True) == expected
+
+
+def test_resuming_a_finished_run_says_so_and_changes_nothing(root: Path, tmp_path: Path) -> None:
+    expected = carry_out(make_run(root), tmp_path / 'run')
+    said: list[str] = []
+    metrics = run_experiment(make_run(root), RunDirectory(tmp_path / 'run', resume=True), say=said.append)
+    assert timeless(json.loads(json.dumps(metrics))) == expected
+    assert said[1:] == ['going on after epoch 3',
+                        'nothing was left to train: the last epoch was reached, or patience was over']
+
+
+@pytest.mark.parametrize(('values', 'message'), [
+    ({'settings': (*QUICK, 'knn_k=5')}, r'made with knn_k 4 \(model\), now it is 5'),
+    ({'seed': 1}, r'made with seed 0 \(run\), now it is 1'),
+    ({'missing_ratio': 0.5}, r"made with hash '.*' \(data\)"),
+    ({'model': 'lightgcn', 'settings': ()}, r"made with model 'dgmrec' \(run\), now it is 'lightgcn'"),
+])
+def test_resuming_with_other_settings_is_refused(root: Path, tmp_path: Path, values: dict[str, Any],
+                                                 message: str) -> None:
+    carry_out(make_run(root), tmp_path / 'run')
+    before = {file: file.read_bytes() for file in files(tmp_path)}
+    with pytest.raises(UserError, match=message):
+        run_experiment(make_run(root, **values), RunDirectory(tmp_path / 'run', resume=True))
+    assert {file: file.read_bytes() for file in files(tmp_path)} == before
+
+
+# Which modalities are missing #########################################################################################
+
+
+def test_the_file_of_the_ratio_is_taken_where_there_is_one(root: Path) -> None:
+    masks = {ratio: torch.from_numpy(np.stack(list(write_masks(root / 'tiny', ratio).values()), axis=1))
+             for ratio in (0.3, 0.6)}
+    for ratio in (0.3, 0.6):
+        assert missing_matrix(load_data(make_run(root, missing_ratio=ratio))).equal(masks[ratio])
+        path = str(root / 'tiny' / f'missing_{ratio}.npz')
+        assert missing_matrix(load_data(make_run(root, missing_file=path))).equal(masks[ratio])
+    assert missing_matrix(load_data(make_run(root))).equal(masks[0.3])  # the smallest, where none is named
+
+
+def test_another_ratio_is_drawn(root: Path) -> None:
+    write_masks(root / 'tiny', 0.3)
+    drawn, again, other = (missing_matrix(load_data(make_run(root, missing_ratio=0.5, missing_seed=seed)))
+                           for seed in (0, 0, 1))
+    assert int(drawn.any(dim=1).sum()) == 15
+    assert drawn.equal(again)
+    assert not drawn.equal(other)
+
+
+@pytest.mark.parametrize('values', [{'no_missing': True}, {'missing_ratio': 0.0}])
+def test_no_mask_at_all(root: Path, tmp_path: Path, values: dict[str, Any]) -> None:
+    write_masks(root / 'tiny', 0.3)
+    assert not missing_matrix(load_data(make_run(root, **values))).any()
+    assert not missing_matrix(load_data(make_run(root, dataset='synthetic', **values))).any()
+    metrics = carry_out(make_run(root, **values), tmp_path / 'run')
+    assert metrics['generation'] == {}
+    assert 'missing:image' not in metrics['slices']
+
+
+def test_all_items_may_lack_something(root: Path, tmp_path: Path) -> None:
+    assert missing_matrix(load_data(make_run(root, missing_ratio=1.0))).any(dim=1).all()
+    metrics = carry_out(make_run(root, missing_ratio=1.0), tmp_path / 'run')
+    assert all(math.isfinite(number) for number in numbers(metrics))
+
+
+def test_masked_features_are_never_read(root: Path, tmp_path: Path) -> None:
+    masks = write_masks(root / 'tiny', 0.6)
+    expected = carry_out(make_run(root), tmp_path / 'known')
+    for modality, mask in masks.items():
+        features = np.load(root / 'tiny' / f'{modality}_feat.npy')
+        features[mask] = np.nan
+        np.save(root / 'tiny' / f'{modality}_feat.npy', features)
+    found = carry_out(make_run(root), tmp_path / 'unknown')
+    assert found.pop('generation') == {}  # without the truth there is nothing to compare with
+    assert expected.pop('generation') != {}
+    assert found == expected
+
+
+# Settings, models, sets ###############################################################################################
+
+
+def test_new_items_end_to_end(root: Path, tmp_path: Path) -> None:
+    run = make_run(root, new_items=True, missing_ratio=0.6, compare=('lightgcn', ), settings=QUICK[2:4])
+    data = load_data(run)
+    is_new = data['item'].is_new
+    assert int(is_new.sum()) == 6
+    assert not is_new[training_edges(data)[1]].any()
+    assert not is_new[data[INTERACTS].val_edge_label_index[1]].any()
+    metrics = carry_out(run, tmp_path / 'run')
+    for part in (metrics, metrics['compare']['lightgcn']):
+        assert {'new', 'old', 'cold', 'warm'} <= set(part['slices'])
+        assert all(math.isfinite(number) for number in numbers(part))
+    total = data[INTERACTS].test_edge_label_index.unique(dim=1).size(1)
+    assert metrics['slices']['new']['num_labels'] + metrics['slices']['old']['num_labels'] <= total
+    assert json.loads((tmp_path / 'run' / 'config.json').read_text())['data']['is_new'] == 6
+
+
+def test_compared_models_are_trained_with_their_own_settings(root: Path, tmp_path: Path) -> None:
+    metrics = carry_out(make_run(root, compare=('popularity', 'lightgcn', 'bprmf')), tmp_path / 'run')
+    assert list(metrics['compare']) == ['popularity', 'lightgcn', 'bprmf']
+    assert [part['best_epoch'] > 0 for part in metrics['compare'].values()] == [False, True, True]
+    assert json.loads((tmp_path / 'run' / 'config.json').read_text())['compare']['lightgcn']['hidden_channels'] == 64
+    settings = tuple(pair for pair in QUICK if pair.split('=')[0] in TrainingConfig().to_dict())
+    alone = carry_out(make_run(root, model='lightgcn', settings=settings), tmp_path / 'alone')
+    assert metrics['compare']['lightgcn'].items() <= alone.items()
+
+
+def test_a_compared_model_that_does_not_fit_is_found_before_anything_is_written(root: Path, tmp_path: Path) -> None:
+    (root / 'tiny' / 'text_feat.npy').unlink()
+    run = make_run(root, model='lightgcn', settings=('epochs=2', ), compare=('dgmrec', ))
+    with pytest.raises(UserError, match='two or more modalities'):
+        run_experiment(run, RunDirectory(tmp_path / 'run'))
+    assert not (tmp_path / 'run').exists()
+
+
+class Stopping(LightGCN):
+    """Ctrl-C is pressed in its second epoch."""
+
+    def start_epoch(self, epoch: int) -> None:
+        if epoch == 2:
+            signal.raise_signal(signal.SIGINT)
+
+
+class Exploding(LightGCN):
+    """Its loss is not finite."""
+
+    def loss_terms(self, *args: Tensor) -> dict[str, Tensor]:
+        return {name: math.inf * term for name, term in super().loss_terms(*args).items()}
+
+
+def test_ctrl_c_while_comparing_keeps_what_is_complete(root: Path, tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, 'stopping', Stopping)
+    run = make_run(root, compare=('popularity', 'stopping', 'lightgcn'))
+    metrics = carry_out(run, tmp_path / 'run')
+    assert metrics['interrupted']
+    assert list(metrics['compare']) == ['popularity']
+    assert metrics['epochs'] == 3
+
+
+def test_a_comparison_that_fails_keeps_the_run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, 'exploding', Exploding)
+    with pytest.raises(UserError, match=r'not finite in epoch 1 \(bpr, embedding_reg\)'):
+        run_experiment(make_run(root, compare=('exploding', )), RunDirectory(tmp_path / 'run'))
+    expected = carry_out(make_run(root), tmp_path / 'alone')
+    assert timeless(json.loads((tmp_path / 'run' / 'metrics.json').read_text())) == expected
+
+
+def test_users_who_have_seen_everything_are_found_before_anything_is_written(tmp_path: Path) -> None:
+    folder = write_small_set(tmp_path / 'tiny')
+    lines = [f'{user}\t{item}\t0' for user in range(3) for item in range(NUM_ITEMS)] + ['3\t0\t0', '3\t1\t1', '3\t2\t2']
+    (folder / 'tiny.inter').write_text('\n'.join(['userID\titemID\tx_label', *lines[:-3]]) + '\n')
+    with pytest.raises(UserError, match='has no validation interactions of users with training interactions'):
+        run_experiment(make_run(tmp_path), RunDirectory(tmp_path / 'run'))
+    (folder / 'tiny.inter').write_text('\n'.join(['userID\titemID\tx_label', *lines]) + '\n')
+    with pytest.warns(UserWarning, match='90 of 91 training interactions are left out'):
+        run_experiment(make_run(tmp_path), RunDirectory(tmp_path / 'run'))
+
+
+def test_a_loss_that_grows_beyond_all_bounds_names_what_is_left(root: Path, tmp_path: Path) -> None:
+    for modality in SIZES:
+        path = root / 'tiny' / f'{modality}_feat.npy'
+        np.save(path, 1e30 * np.load(path))
+    with pytest.raises(UserError, match=r"epoch 1 \(.*reconstruction.*\).*\(what was written before is in '.*run'\)"):
+        run_experiment(make_run(root), RunDirectory(tmp_path / 'run'))
+    assert {file.name for file in files(tmp_path / 'run')} == {'config.json', 'metrics.jsonl'}
+
+
+def test_popularity_needs_no_training(root: Path, tmp_path: Path) -> None:
+    metrics = carry_out(make_run(root, model='popularity', settings=()), tmp_path / 'run')
+    assert (metrics['best_epoch'], metrics['epochs']) == (0, 0)
+    assert set(metrics['val']) == set(metrics['test'])
+    assert 'generation' not in metrics
+    assert carry_out(make_run(root, model='popularity', settings=()), tmp_path / 'run', resume=True) == metrics
+
+
+def test_training_never_sees_the_test_set(root: Path) -> None:
+    run = make_run(root)
+    config, training = resolve_settings(run)
+    data, other = load_data(run), load_data(run)
+    other[INTERACTS].test_edge_label_index = other[INTERACTS].test_edge_label_index[:, :1]
+    one, two = (fit_model(part, build_model(part, 'dgmrec', config, 0, CPU), training, 0) for part in (data, other))
+    assert one.fit is not None
+    assert two.fit is not None
+    assert without_times(one.fit.records) == without_times(two.fit.records)
+    assert one.metrics['test'] != two.metrics['test']
+
+
+def test_validation_items_may_be_left_out_of_the_test_ranking(root: Path) -> None:
+    data, run = load_data(make_run(root)), make_run(root, model='popularity', settings=())
+    config, training = resolve_settings(run)
+    model = build_model(data, 'popularity', config, 0, CPU)
+    shown, masked = (fit_model(data, model, training.replace(mask_validation=mask), 0).metrics
+                     for mask in (False, True))
+    assert shown['val'] == masked['val']
+    assert shown['test'] != masked['test']
+    assert shown['test']['recall@10'] <= masked['test']['recall@10']
+
+
+def test_the_reference_preset(root: Path) -> None:
+    released = load_preset('reference', 'tiktok')
+    config, training = resolve_settings(make_run(root, preset='reference', settings=('epochs=2', )))
+    assert config == DGMRecConfig.reference('tiktok')
+    assert training == TrainingConfig.from_dict({**released['training'], 'epochs': 2})
+    config, training = resolve_settings(make_run(root, dataset=str(root / 'baby'), preset='reference', settings=()))
+    assert config == DGMRecConfig.reference('baby')
+    assert training.patience == 30
+
+
+def test_the_project_s_preset_is_found_by_the_name_of_the_set() -> None:
+    preset = load_preset('default', 'synthetic')
+    config, training = resolve_settings(RunSettings())
+    assert config == DGMRecConfig.from_dict(preset['model'])
+    assert training == TrainingConfig.from_dict(preset['training'])
+
+
+def test_sets_by_name_and_by_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = data_hash(load_data(make_run(root)))
+    monkeypatch.setenv('HOME', str(root.parent))
+    monkeypatch.chdir(root / 'tiny')
+    for dataset, at in ((str(root / 'tiny'), 'none'), ('~/data/tiny', 'none'), ('.', 'none'), ('../tiny', 'none'),
+                        ('tiny', '~/data'), ('tiny', str(root)), ('../tiny/../tiny', 'none')):
+        assert data_hash(load_data(RunSettings(dataset, at))) == expected
+        assert dataset_name(dataset) == 'tiny'
+    with pytest.raises(UserError, match=r"there is no folder '.*nothing'"):
+        load_data(make_run(root, dataset='./nothing'))
+    with pytest.raises(UserError, match=r"there is no set 'tini' .*did you mean 'tiny'\?"):
+        load_data(make_run(root, dataset='tini'))
+
+
+@pytest.mark.parametrize(('values', 'message'), [
+    ({'missing_ratio': -0.1}, r'from 0 to 1 \(got -0.1\)'),
+    ({'missing_ratio': 60}, r'from 0 to 1 \(got 60\)'),
+    ({'missing_ratio': math.nan}, r'from 0 to 1 \(got nan\)'),
+    ({'seed': -1}, r'the seed must be from 0 to 4294967295 \(got -1\)'),
+    ({'missing_seed': 2**32}, r'the missing seed must be from 0 to'),
+])
+def test_settings_of_a_run_are_checked(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        RunSettings(**values)
+
+
+def test_parameters_are_drawn_from_the_seed(root: Path) -> None:
+    data = load_data(make_run(root))
+    config = DGMRecConfig(hidden_channels=8)
+    one, same, other = (build_model(data, 'dgmrec', config, seed, CPU).user_embedding.weight for seed in (0, 0, 1))
+    assert one.equal(same)
+    assert not one.equal(other)

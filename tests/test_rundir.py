@@ -1,0 +1,202 @@
+"""Tests of dgmrec_pyg.rundir."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch_geometric.data import HeteroData
+
+import dgmrec_pyg
+from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.nn import Popularity
+from dgmrec_pyg.rundir import RunDirectory
+from dgmrec_pyg.schema import training_edges
+
+DESCRIPTION: dict[str, Any] = {
+    'run': {'model': 'dgmrec', 'seed': 0, 'device': 'cpu', 'root': 'data'},
+    'model': {'knn_k': 10, 'imputation': 'mean'},
+    'training': {'epochs': 5, 'learning_rate': 0.001},
+    'data': {'hash': 'abc', 'modalities': {'image': 8}},
+}
+RECORDS = [{'epoch': epoch, 'loss': 1.0 / epoch, 'val': None if epoch == 2 else {'recall@20': 0.1 * epoch}}
+           for epoch in (1, 2, 3)]
+STATE = {'fit': {'epoch': 2, 'records': RECORDS[:2]}}
+
+
+def changed(part: str, **values: Any) -> dict[str, Any]:
+    return {**DESCRIPTION, part: {**DESCRIPTION[part], **values}}
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A run that was stopped in its third epoch, after a checkpoint in the second."""
+    path = tmp_path / 'run'
+    output = RunDirectory(path)
+    assert output.open(DESCRIPTION) is None
+    for record in RECORDS:
+        output.add_epoch(record)
+    output.save_state(STATE)
+    return path
+
+
+def test_nothing_is_made_before_it_is_opened(tmp_path: Path) -> None:
+    output = RunDirectory(tmp_path / 'a' / 'b')
+    assert list(tmp_path.iterdir()) == []
+    assert not output.is_open
+    output.open(DESCRIPTION)
+    assert output.is_open
+    assert sorted(file.name for file in output.path.iterdir()) == ['config.json', 'metrics.jsonl']
+
+
+def test_config_holds_the_description_and_versions(path: Path) -> None:
+    config = json.loads((path / 'config.json').read_text())
+    assert {key: config[key] for key in DESCRIPTION} == DESCRIPTION
+    assert config['versions'].items() >= {'dgmrec_pyg': dgmrec_pyg.__version__, 'torch': torch.__version__}.items()
+    assert {'python', 'numpy', 'torch-geometric'} <= set(config['versions'])
+    assert lines(path / 'metrics.jsonl') == RECORDS
+
+
+def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
+    RunDirectory(tmp_path).open(DESCRIPTION)
+    assert (tmp_path / 'config.json').is_file()
+
+
+def test_home_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert RunDirectory('~/runs/a').path == tmp_path / 'runs' / 'a'
+
+
+@pytest.mark.parametrize(('place', 'resume', 'message'), [
+    ('run', False, "folder '.*' is not empty; give another --output, or --resume"),
+    ('run/config.json', False, 'is a file; give --output the name of a folder'),
+    ('run/config.json', True, 'is a file'),
+    ('none', True, r"holds no run to resume \(config.json is not there\)"),
+    ('x' * 300, False, 'cannot use folder .*: File name too long'),
+])
+def test_folders_that_do_not_serve(path: Path, place: str, resume: bool, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        RunDirectory(path.parent / place, resume)
+
+
+@pytest.mark.parametrize('place', ['run/config.json/deeper', '/proc/none'])
+def test_folders_that_cannot_be_made(path: Path, place: str) -> None:
+    output = RunDirectory(path.parent / place)
+    with pytest.raises(UserError, match='cannot make folder'):
+        output.open(DESCRIPTION)
+    assert not output.is_open
+
+
+# Resuming #############################################################################################################
+
+
+def test_resuming_drops_epochs_after_the_checkpoint(path: Path) -> None:
+    state = RunDirectory(path, resume=True).open(DESCRIPTION)
+    assert state is not None
+    assert state['fit'] == STATE['fit']
+    assert lines(path / 'metrics.jsonl') == RECORDS[:2]
+
+
+def test_more_epochs_may_be_asked_for(path: Path) -> None:
+    assert RunDirectory(path, resume=True).open(changed('training', epochs=9)) is not None
+    assert json.loads((path / 'config.json').read_text())['training']['epochs'] == 9
+
+
+def test_without_a_checkpoint_it_starts_at_the_beginning(path: Path) -> None:
+    (path / 'checkpoint.pt').unlink()
+    assert RunDirectory(path, resume=True).open(DESCRIPTION) is None
+    assert lines(path / 'metrics.jsonl') == []
+
+
+@pytest.mark.parametrize(('description', 'message'), [
+    (changed('model', knn_k=20), r'made with knn_k 10 \(model\), now it is 20'),
+    (changed('training', learning_rate=0.1), r'learning_rate 0.001 \(training\), now it is 0.1'),
+    (changed('data', hash='def'), r"hash 'abc' \(data\), now it is 'def'"),
+    (changed('run', seed=1), r'seed 0 \(run\), now it is 1'),
+    (changed('run', device='cuda'), r"device 'cpu' \(run\), now it is 'cuda'"),
+    (changed('model', newer=1), r'newer None \(model\), now it is 1'),
+])
+def test_another_run_is_refused(path: Path, description: dict[str, Any], message: str) -> None:
+    before = {file.name: file.read_bytes() for file in path.iterdir()}
+    with pytest.raises(UserError, match=message):
+        RunDirectory(path, resume=True).open(description)
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == before
+
+
+@pytest.mark.parametrize('content', ['', '{"run": {}}', '[]', '{"run": 1, "model": 2, "training": 3, "data": 4}', 'a'])
+def test_damaged_config(path: Path, content: str) -> None:
+    (path / 'config.json').write_text(content)
+    with pytest.raises(UserError, match=r"config.json' is damaged \(.*\); start a new run in another folder"):
+        RunDirectory(path, resume=True).read_config()
+
+
+def test_damaged_checkpoint(path: Path) -> None:
+    (path / 'checkpoint.pt').write_bytes(b'nonsense')
+    with pytest.raises(UserError, match='cannot be read'):
+        RunDirectory(path, resume=True).open(DESCRIPTION)
+    assert lines(path / 'metrics.jsonl') == RECORDS
+
+
+# What is there at the end #############################################################################################
+
+
+def rows(path: Path) -> list[list[str]]:
+    with open(path / 'recommendations.csv', encoding='utf-8', newline='') as file:
+        return list(csv.reader(file))
+
+
+def test_finish(path: Path, small_data: HeteroData) -> None:
+    RunDirectory(path, resume=True).finish({'test': {'recall@20': 0.5}}, Popularity.from_data(small_data), small_data,
+                                           RECORDS)
+    assert json.loads((path / 'metrics.json').read_text()) == {'test': {'recall@20': 0.5}}
+    assert (path / 'curves.png').read_bytes().startswith(b'\x89PNG\r\n\x1a\n')
+    assert sorted(file.name for file in path.iterdir()) == [
+        'checkpoint.pt', 'config.json', 'curves.png', 'metrics.json', 'metrics.jsonl', 'recommendations.csv']
+
+
+def test_recommendations_without_raw_ids(path: Path, small_data: HeteroData) -> None:
+    model = Popularity.from_data(small_data)
+    RunDirectory(path, resume=True).finish({}, model, small_data, [])
+    header, *body = rows(path)
+    assert header == ['user', 'rank', 'item', 'score']
+    ids, scores = model.recommend(torch.arange(30), k=20)
+    assert [[int(user), int(rank), int(item)] for user, rank, item, _ in body] == [
+        [user, rank + 1, item] for user, row in enumerate(ids.tolist()) for rank, item in enumerate(row)]
+    assert [float(row[3]) for row in body] == pytest.approx(scores.view(-1).tolist(), rel=1e-5)
+    seen = set(zip(*training_edges(small_data).tolist(), strict=True))
+    assert not seen & {(int(user), int(item)) for user, _, item, _ in body}
+    assert not (path / 'curves.png').exists()  # no epochs, nothing to draw
+
+
+def test_recommendations_under_raw_ids_and_names(path: Path, small_data: HeteroData) -> None:
+    small_data.raw_id = {'user': [f'u{i}' for i in range(30)], 'item': [f'i{i}' for i in range(40)]}
+    small_data.item_name = [f'"The {i}", größer\n' for i in range(40)]
+    RunDirectory(path, resume=True).finish({}, Popularity.from_data(small_data), small_data, [])
+    header, *body = rows(path)
+    assert header == ['user', 'rank', 'item', 'score', 'name']
+    assert all(name == f'"The {item[1:]}", größer\n' for _, _, item, _, name in body)
+    assert {row[0] for row in body} == set(small_data.raw_id['user'])
+
+
+def test_fewer_items_than_places(path: Path, small_data: HeteroData) -> None:
+    full = torch.stack([torch.zeros(40, dtype=torch.long), torch.arange(40)])
+    small_data['user', 'interacts', 'item'].edge_index = torch.cat([training_edges(small_data), full[:, :37]], dim=1)
+    RunDirectory(path, resume=True).finish({}, Popularity.from_data(small_data), small_data, [])
+    assert {item for user, _, item, _ in rows(path)[1:] if user == '0'} <= {'37', '38', '39'}
+
+
+def test_without_matplotlib_there_is_no_plot(path: Path, small_data: HeteroData,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)
+    RunDirectory(path, resume=True).finish({}, Popularity.from_data(small_data), small_data, RECORDS)
+    assert not (path / 'curves.png').exists()
+    assert (path / 'metrics.json').is_file()

@@ -1,0 +1,178 @@
+"""The package against the textbook version in benchmarks: same parameters in, same numbers out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import make_data
+from model_training import draw_batch
+from torch import Tensor
+
+from dgmrec_pyg.config import DGMRecConfig, TrainingConfig
+from dgmrec_pyg.datasets import SyntheticMultimodal
+from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.evaluation import SplitEvaluator
+from dgmrec_pyg.nn import DGMRec
+from dgmrec_pyg.schema import INTERACTS, training_edges
+from dgmrec_pyg.transforms import HoldOutNewItems, MissingModality
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / 'benchmarks'
+SIZES = {'audio': 6, 'image': 12, 'text': 8, 'video': 5}
+ALL_TERMS = {'hidden_channels': 16, 'noise_scale': 0.0, 'knn_k': 5, 'club_weight': 0.03, 'inter_modal_weight': 0.02,
+             'intra_modal_weight': 0.05, 'behavior_alignment_weight': 0.04}
+SETTINGS = [
+    {},
+    {'generate_for': 'single'},
+    {'knn_missing': 'drop_after', 'imputation': 'zero'},
+    {'inference_graph': 'initial', 'graph_refresh_rate': 1.0},
+    {'graph_refresh_rate': 0.0, 'num_modality_layers': 1, 'num_layers': 2},
+]
+
+
+@pytest.fixture(scope='module')
+def textbook() -> Iterator[SimpleNamespace]:
+    """What textbook.py and textbook_training.py offer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        import textbook
+        import textbook_training
+        yield SimpleNamespace(**vars(textbook) | vars(textbook_training))
+
+
+class Pair:
+    """Both versions with the same parameters, float64 so that only the mathematics can differ."""
+
+    def __init__(self, textbook: SimpleNamespace, num_modalities: int, **settings: object) -> None:
+        self.data = make_data(modalities=dict(list(SIZES.items())[:num_modalities]))
+        self.config = DGMRecConfig().replace(**ALL_TERMS, **settings)
+        self.model = DGMRec.from_data(self.data, self.config, torch.Generator().manual_seed(3)).double()
+        self.simple = textbook.TextbookDGMRec(self.data, self.config).double().copy_from(self.model)
+        self.simple.build_graphs()
+        self.model.item_graphs.build({m: self.model.features(m) for m in self.model.modalities})
+        self.batch = draw_batch(self.data)
+        self.permutation = torch.randperm(self.model.num_items, generator=torch.Generator().manual_seed(4))
+
+    def generate(self) -> None:
+        for version in (self.model, self.simple):
+            version.generate_missing()
+
+    def refresh(self) -> None:
+        for version in (self.model, self.simple):
+            version.refresh_graphs()
+
+
+@pytest.fixture(params=[(number, settings) for number in (2, 3, 4) for settings in SETTINGS],
+                ids=lambda param: f'{param[0]}-{"-".join(map(str, param[1].values())) or "default"}')
+def pair(request: pytest.FixtureRequest, textbook: SimpleNamespace) -> Iterator[Pair]:
+    torch.set_default_dtype(torch.float64)  # the weights of edges are made in it
+    try:
+        yield Pair(textbook, request.param[0], **request.param[1])
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+
+
+def dense(model: DGMRec, modality: str) -> Tensor:
+    """An item graph as the textbook has it: row i holds the neighbors of item i."""
+    edge_index, edge_weight = model.item_graph(modality)
+    size = (model.num_items, model.num_items)
+    return torch.sparse_coo_tensor(edge_index.flip(0), edge_weight, size, check_invariants=True).to_dense()
+
+
+def test_terms_and_gradients(pair: Pair) -> None:
+    terms = pair.model.loss_terms(*pair.batch, club_permutation=pair.permutation)
+    expected = pair.simple.loss_terms(*pair.batch, pair.permutation)
+    assert terms.keys() == expected.keys() == pair.model.term_weights().keys()
+    for name, term in terms.items():
+        close(term, expected[name])
+        assert term.item() != 0.0, name
+    pair.model.loss(*pair.batch, club_permutation=pair.permutation).backward()
+    pair.simple.loss(*pair.batch, pair.permutation).backward()
+    gradients = {name: parameter.grad for name, parameter in pair.simple.named_parameters()}
+    for name, parameter in pair.model.named_parameters():
+        close(parameter.grad, gradients[name])
+
+
+def test_a_whole_epoch_gives_the_same_embeddings_features_and_graphs(pair: Pair) -> None:
+    before = {m: dense(pair.model, m) for m in pair.model.modalities}
+    for m in pair.model.modalities:
+        close(before[m], pair.simple.graph[m].to_dense())
+    pair.generate()
+    pair.refresh()
+    for m in pair.model.modalities:
+        close(pair.model.features(m), pair.simple.feature_tables[m].detach())
+        close(dense(pair.model, m), pair.simple.graph[m].to_dense())
+    for found, expected in zip(pair.model.embed(), pair.simple.embed(), strict=True):
+        close(found, expected)
+    # The second generation reads the refreshed graphs.
+    pair.generate()
+    for m in pair.model.modalities:
+        close(pair.model.features(m), pair.simple.feature_tables[m].detach())
+    if pair.config.graph_refresh_rate > 0:
+        assert any(not before[m].equal(dense(pair.model, m)) for m in before)
+
+
+@pytest.mark.parametrize('switch', [{'train_features': False}, {'club_weight': 0.0, 'inter_modal_weight': 0.0}],
+                         ids=['fixed features', 'without weights'])
+def test_switches_leave_out_the_same(textbook: SimpleNamespace, switch: dict[str, object]) -> None:
+    data = make_data()
+    config = DGMRecConfig().replace(**ALL_TERMS | switch)
+    model = DGMRec.from_data(data, config, torch.Generator().manual_seed(3))
+    simple = textbook.TextbookDGMRec(data, config).copy_from(model)
+    batch, permutation = draw_batch(data), torch.randperm(model.num_items, generator=torch.Generator().manual_seed(4))
+    assert model.loss_terms(*batch).keys() == simple.loss_terms(*batch).keys()
+    model.loss(*batch, club_permutation=permutation).backward()
+    simple.loss(*batch, permutation).backward()
+    parameters = dict(simple.named_parameters())
+    assert parameters.keys() == dict(model.named_parameters()).keys()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is None) == (parameters[name].grad is None), name
+
+
+def test_metrics(textbook: SimpleNamespace) -> None:
+    data = SyntheticMultimodal(num_users=120, num_items=90, interactions_per_user=15)[0]
+    train, labels = training_edges(data), data[INTERACTS].val_edge_label_index
+    train = train[:, train[0] > 5]  # users without training items do not count
+    generator = torch.Generator().manual_seed(0)
+    user, item = torch.randn(120, 8, generator=generator), torch.randn(90, 8, generator=generator)
+    evaluator = SplitEvaluator(labels, train, 120, 90)
+    found = evaluator.metrics(evaluator.rank(lambda users: user[users] @ item.t()))
+    expected = textbook.evaluate(user, item, train, labels)
+    assert found.keys() == expected.keys()
+    assert all(0 < value < 1 for value in expected.values())
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_training_draws_no_seen_item_and_lowers_the_loss(textbook: SimpleNamespace) -> None:
+    data = MissingModality(ratio=0.6)(make_data(missing_rate=0.0))
+    model = textbook.TextbookDGMRec(data, DGMRecConfig(), torch.Generator().manual_seed(0))
+    trainer = textbook.TextbookTrainer(model, training_edges(data), TrainingConfig(batch_size=50, learning_rate=0.01))
+    user = training_edges(data)[0].tolist()
+    assert all(trainer.negative(one) not in trainer.seen[one] for one in user)
+    before = float(model.loss(*draw_batch(data)).detach())
+    initial = {m: model.graph[m].to_dense() for m in model.modalities}
+    for epoch in range(1, 6):
+        trainer.train_epoch(epoch)
+    assert float(model.loss(*draw_batch(data)).detach()) < before
+    assert any(not model.graph[m].to_dense().equal(initial[m]) for m in initial)  # refreshed in the fifth epoch
+
+
+def test_a_part_of_an_epoch_has_so_many_steps(textbook: SimpleNamespace) -> None:
+    data = make_data()
+    model = textbook.TextbookDGMRec(data, DGMRecConfig(), torch.Generator().manual_seed(0))
+    trainer = textbook.TextbookTrainer(model, training_edges(data), TrainingConfig(batch_size=50))
+    assert len(trainer) == 4
+    trainer.train_epoch(1, steps=3)
+    assert trainer.optimizer.state[model.user_embedding.weight]['step'] == 3
+
+
+def test_new_items_are_refused(textbook: SimpleNamespace, small_data: object) -> None:
+    with pytest.raises(UserError, match='new items'):
+        textbook.TextbookDGMRec(HoldOutNewItems()(small_data), DGMRecConfig())

@@ -1,0 +1,303 @@
+"""Tests of dgmrec_pyg.training.trainer."""
+
+from __future__ import annotations
+
+import io
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from model_training import all_scores
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from dgmrec_pyg.config import DGMRecConfig, TrainingConfig
+from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.evaluation import SplitEvaluator
+from dgmrec_pyg.nn import DGMRec, LightGCN, Recommender
+from dgmrec_pyg.schema import INTERACTS, training_edges
+from dgmrec_pyg.training import METRIC, BPRSampler, Trainer, load_checkpoint, save_checkpoint
+
+DGMREC = DGMRecConfig(hidden_channels=8, knn_k=4, graph_refresh_every=2, club_weight=0.1, inter_modal_weight=0.1)
+TRAINING = TrainingConfig(epochs=4, batch_size=64, learning_rate=0.01)
+
+
+class Scripted:
+    """A validation split whose Recall@20 is given beforehand."""
+
+    def __init__(self, values: Sequence[float]) -> None:
+        self.values = iter(values)
+
+    def rank(self, score: object) -> None:
+        return None
+
+    def metrics(self, ranking: object) -> dict[str, float]:
+        return {METRIC: next(self.values)}
+
+
+def make_trainer(data: HeteroData, training: TrainingConfig = TRAINING, seed: int = 0, validation: Any = None,
+                 model: Recommender | None = None, **options: Any) -> Trainer:
+    if model is None:
+        model = DGMRec.from_data(data, DGMREC, torch.Generator().manual_seed(seed))
+    model.generator = torch.Generator().manual_seed(seed + 1)
+    sampler = BPRSampler(training_edges(data), model.num_users, model.num_items, training.batch_size,
+                         torch.Generator().manual_seed(seed + 2))
+    labels = data[INTERACTS].val_edge_label_index
+    validation = validation or SplitEvaluator(labels, training_edges(data), model.num_users, model.num_items)
+    return Trainer(model, sampler, validation, training, **options)
+
+
+def light_gcn(data: HeteroData, kind: type[LightGCN] = LightGCN) -> LightGCN:
+    return kind.from_data(data, LightGCN.config_class(hidden_channels=8), torch.Generator().manual_seed(0))
+
+
+def without_times(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in record.items() if not key.endswith('seconds')} for record in records]
+
+
+def tensors(state: Any) -> list[Tensor]:
+    """All tensors in nested containers, in order."""
+    if isinstance(state, Tensor):
+        return [state]
+    parts = state.values() if isinstance(state, dict) else state if isinstance(state, (list, tuple)) else ()
+    return [tensor for part in parts for tensor in tensors(part)]
+
+
+def assert_equal_states(one: Any, other: Any) -> None:
+    first, second = tensors(one), tensors(other)
+    assert len(first) == len(second) > 0
+    assert all(a.dtype == b.dtype and a.equal(b) for a, b in zip(first, second, strict=True))
+
+
+# Early stopping and the best epoch ####################################################################################
+
+
+@pytest.mark.parametrize(('values', 'settings', 'last', 'best'), [
+    ([0.1, 0.2, 0.2, 0.2, 0.9], {'patience': 2}, 4, 2),  # as good as the best is not better
+    ([0.3, 0.1, 0.2, 0.1], {'patience': 3}, 4, 1),
+    ([0.3, 0.1, 0.31, 0.1, 0.1], {'patience': 2}, 5, 3),
+    ([0.1 + 1e-9 * step for step in range(9)], {'patience': 1}, 9, 9),  # nothing is rounded
+    ([0.3, 0.1, 0.1, 0.9], {'patience': 2, 'eval_every': 2}, 6, 2),  # patience counts evaluations
+    ([0.3, 0.4, 0.5], {'patience': 5, 'eval_every': 4}, 9, 9),  # the last epoch is evaluated though none is due
+    ([0.0, 0.0, 0.0], {'patience': 2}, 3, 1),
+])
+def test_early_stopping(small_data: HeteroData, values: list[float], settings: dict[str, int], last: int,
+                        best: int) -> None:
+    training = TRAINING.replace(epochs=9, **settings)
+    fit = make_trainer(small_data, training, validation=Scripted(values), model=light_gcn(small_data)).fit()
+    assert (fit.epoch, fit.best_epoch, fit.interrupted) == (last, best, False)
+    assert [record['epoch'] for record in fit.records] == list(range(1, last + 1))
+    evaluated = [record['epoch'] for record in fit.records if record['val'] is not None]
+    every = settings.get('eval_every', 1)
+    assert evaluated == [epoch for epoch in range(1, last + 1) if epoch % every == 0 or epoch == 9]
+    assert fit.best_val == {METRIC: max(values[:len(evaluated)])}
+    assert fit.seconds == sum(record['train_seconds'] + record['eval_seconds'] for record in fit.records) > 0
+
+
+def test_the_best_epoch_is_restored_with_its_graphs(small_data: HeteroData) -> None:
+    seen: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def keep(record: dict[str, Any]) -> None:
+        seen[record['epoch']] = all_scores(trainer.model), trainer.model.item_graph('image')[1].clone()
+
+    trainer = make_trainer(small_data, validation=Scripted([0.1, 0.2, 0.1, 0.1]), on_epoch=keep)
+    trainer.fit()
+    scores, weights = seen[2]
+    assert all_scores(trainer.model).equal(scores)
+    assert trainer.model.item_graph('image')[1].equal(weights)
+    assert not seen[4][0].equal(scores)
+    assert not seen[4][1].equal(weights)
+
+
+# What an epoch does ###################################################################################################
+
+
+def test_learning_rate_decays_from_the_first_epoch(small_data: HeteroData) -> None:
+    rates = []
+
+    class Spy(LightGCN):
+        def start_epoch(self, epoch: int) -> None:
+            rates.append(trainer.optimizer.param_groups[0]['lr'])
+
+    trainer = make_trainer(small_data, TRAINING.replace(learning_rate_decay=0.5), model=light_gcn(small_data, Spy))
+    trainer.fit()
+    assert rates == pytest.approx([0.01 * 0.5 ** (epoch / 50) for epoch in range(4)], rel=1e-12)
+
+
+@pytest.mark.parametrize('model', [None, light_gcn])
+def test_loss_decreases(small_data: HeteroData, model: Callable[[HeteroData], Recommender] | None) -> None:
+    trainer = make_trainer(small_data, TRAINING.replace(epochs=15), model=model and model(small_data))
+    losses = [record['loss'] for record in trainer.fit().records]
+    assert losses[-1] < losses[7] < losses[0]
+
+
+def test_terms_are_means_over_batches(small_data: HeteroData) -> None:
+    seen: list[dict[str, float]] = []
+
+    class Spy(DGMRec):
+        def loss_terms(self, *args: Tensor) -> dict[str, Tensor]:
+            terms = super().loss_terms(*args)
+            seen.append({name: term.item() for name, term in terms.items()})
+            return terms
+
+    model = Spy.from_data(small_data, DGMREC, torch.Generator().manual_seed(0))
+    record = make_trainer(small_data, TRAINING.replace(epochs=1), model=model).fit().records[0]
+    assert len(seen) == 3  # 180 interactions in batches of 64
+    means = {name: sum(terms[name] for terms in seen) / 3 for name in seen[0]}
+    assert record['terms'] == pytest.approx(means, rel=1e-6)
+    assert {'bpr', 'embedding_reg', 'club', 'generation', 'inter_modal'} <= set(record['terms'])
+    weights = model.term_weights()
+    assert record['loss'] == pytest.approx(sum(weights[name] * value for name, value in record['terms'].items()))
+
+
+def test_callbacks(small_data: HeteroData) -> None:
+    records: list[dict[str, Any]] = []
+    often: list[int] = []
+    fit = make_trainer(small_data, on_epoch=records.append, checkpoint_seconds=0.0,
+                       on_checkpoint=lambda state: often.append(state['fit']['epoch'])).fit()
+    assert records == fit.records
+    assert often == [1, 2, 3, 4, 4]
+    seldom: list[int] = []
+    make_trainer(small_data, on_checkpoint=lambda state: seldom.append(state['fit']['epoch'])).fit()
+    assert seldom == [4]
+
+
+def test_no_progress_bar_without_a_terminal(small_data: HeteroData, capfd: pytest.CaptureFixture[str]) -> None:
+    make_trainer(small_data, model=light_gcn(small_data), progress=True).fit()
+    assert capfd.readouterr() == ('', '')
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize('progress', [True, False])
+def test_progress_bar_on_a_terminal(small_data: HeteroData, monkeypatch: pytest.MonkeyPatch, progress: bool) -> None:
+    monkeypatch.setattr('sys.stderr', Terminal())
+    monkeypatch.setenv('COLUMNS', '200')
+    make_trainer(small_data, validation=Scripted([0.1, 0.25, 0.2, 0.1]), progress=progress).fit()
+    shown = sys.stderr.getvalue()
+    if progress:
+        last = shown.rstrip().split('\r')[-1]
+        assert re.search(r'DGMRec: 100%.* 4/4 .*, loss \d\.\d{4}, recall@20 0.1000, best 0.2500 \(epoch 2\)', last)
+    else:
+        assert shown == ''
+
+
+# Seeds and resuming ###################################################################################################
+
+
+def test_same_seed_same_numbers_and_another_seed_others(small_data: HeteroData) -> None:
+    first, second, other = (make_trainer(small_data, seed=seed) for seed in (3, 3, 4))
+    fits = [trainer.fit() for trainer in (first, second, other)]
+    assert without_times(fits[0].records) == without_times(fits[1].records)
+    assert_equal_states(first.state_dict(), second.state_dict())
+    assert [r['loss'] for r in fits[0].records] != [r['loss'] for r in fits[2].records]
+    assert not all_scores(first.model).equal(all_scores(other.model))
+
+
+def test_resuming_equals_training_through(small_data: HeteroData, tmp_path: Path) -> None:
+    assert bool(small_data['item'].missing_image.any())
+    whole = make_trainer(small_data, TRAINING.replace(epochs=6))
+    expected = whole.fit()
+
+    # Interrupted, not finished, after the third epoch; the graphs are refreshed in the second, fourth and sixth.
+    half = make_trainer(small_data, TRAINING.replace(epochs=6), on_epoch=lambda record: (
+        signal.raise_signal(signal.SIGINT) if record['epoch'] == 3 else None),
+        on_checkpoint=lambda state: save_checkpoint(tmp_path / 'checkpoint.pt', state))
+    assert half.fit().interrupted
+    resumed = make_trainer(small_data, TRAINING.replace(epochs=6), seed=99)
+    resumed.load_state_dict(load_checkpoint(tmp_path / 'checkpoint.pt'))
+    found = resumed.fit()
+
+    assert without_times(found.records) == without_times(expected.records)
+    assert (found.best_epoch, found.best_val, found.epoch) == (expected.best_epoch, expected.best_val, 6)
+    assert (found.resumed_after, expected.resumed_after, found.interrupted) == (3, 0, False)
+    assert_equal_states(resumed.state_dict(), whole.state_dict())
+    assert all_scores(resumed.model).equal(all_scores(whole.model))
+
+
+def test_nothing_is_trained_after_the_end(small_data: HeteroData) -> None:
+    trainer = make_trainer(small_data, validation=Scripted([0.1, 0.2, 0.1, 0.1]))
+    trainer.fit()
+    again = make_trainer(small_data, validation=Scripted([]), seed=5)
+    again.load_state_dict(trainer.state_dict())
+    fit = again.fit()
+    assert (fit.epoch, fit.resumed_after, fit.best_epoch) == (4, 4, 2)
+    assert all_scores(again.model).equal(all_scores(trainer.model))
+
+
+def test_the_best_of_the_first_part_stays_the_best(small_data: HeteroData) -> None:
+    first = make_trainer(small_data, validation=Scripted([0.1, 0.9, 0.1, 0.1]))
+    first.fit()
+    second = make_trainer(small_data, TRAINING.replace(epochs=6), validation=Scripted([0.5, 0.6]))
+    second.load_state_dict(first.state_dict())
+    assert second.fit().best_epoch == 2
+    assert all_scores(second.model).equal(all_scores(first.model))
+
+
+# What goes wrong ######################################################################################################
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_a_loss_that_is_not_finite_is_named(small_data: HeteroData, value: float) -> None:
+    class Broken(LightGCN):
+        def loss_terms(self, *args: Tensor) -> dict[str, Tensor]:
+            return {**super().loss_terms(*args), 'extra': torch.tensor(value)}
+
+    trainer = make_trainer(small_data, TRAINING.replace(batch_size=1000), model=light_gcn(small_data, Broken))
+    with pytest.raises(UserError, match=r'the loss is not finite in epoch 1 \(extra\); lower the learning rate'):
+        trainer.fit()
+    assert trainer.fit_state.records == []
+
+
+@pytest.mark.parametrize('eval_every', [1, 10])
+def test_ctrl_c_ends_after_the_epoch_with_the_best_model(small_data: HeteroData, eval_every: int,
+                                                         capsys: pytest.CaptureFixture[str]) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    scores: dict[int, Tensor] = {}
+
+    def interrupt(record: dict[str, Any]) -> None:
+        scores[record['epoch']] = all_scores(trainer.model)
+        if record['epoch'] == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    checkpoints: list[int] = []
+    trainer = make_trainer(small_data, TRAINING.replace(epochs=50, eval_every=eval_every), on_epoch=interrupt,
+                           validation=Scripted([0.1, 0.3, 0.2]),
+                           on_checkpoint=lambda state: checkpoints.append(state['fit']['epoch']))
+    fit = trainer.fit()
+    assert fit.interrupted
+    assert (fit.epoch, checkpoints) == (3, [3])
+    best = 2 if eval_every == 1 else 3  # evaluated at the end, where no evaluation had been due
+    assert fit.best_epoch == best
+    assert METRIC in fit.best_val
+    assert all_scores(trainer.model).equal(scores[best])
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert 'stopping after this epoch' in capsys.readouterr().err
+
+
+def test_a_second_ctrl_c_ends_at_once(small_data: HeteroData) -> None:
+    def interrupt(record: dict[str, Any]) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(small_data, model=light_gcn(small_data), on_epoch=interrupt).fit()
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_trains_in_any_thread(small_data: HeteroData) -> None:
+    trainer = make_trainer(small_data, model=light_gcn(small_data))
+    thread = threading.Thread(target=trainer.fit)
+    thread.start()
+    thread.join()
+    assert trainer.fit_state.epoch == 4
