@@ -85,9 +85,9 @@ def reject_lines(path: Path, column: pd.Series, wrong: np.ndarray, need: str) ->
     if wrong.any():
         first = int(wrong.argmax())
         line = column.index[first] + HEADER_LINES + 1
-        value = str(column.iloc[first])[:40]
+        value = 'empty' if column.isna().iloc[first] else repr(str(column.iloc[first])[:40])
         more = f' ({int(wrong.sum()):,} such lines)' if wrong.sum() > 1 else ''
-        raise UserError(f"'{path}' line {line}: {column.name} is {value!r}; {need}{more}")
+        raise UserError(f"'{path}' line {line}: {column.name} is {value}; {need}{more}")
 
 
 def whole_numbers(path: Path, column: pd.Series) -> np.ndarray:
