@@ -14,10 +14,13 @@ from dgmrec_pyg.imputation import METHODS
 
 SettingsType = TypeVar('SettingsType', bound='Settings')
 
+KNN_MISSING = ('drop_after', 'exclude_before')
+LARGEST_INTEGER = 2**31 - 1
+
 _CHOICES: dict[str, tuple[str, ...]] = {
     'generate_for': ('single', 'all'),
     'inference_graph': ('refreshed', 'initial'),
-    'knn_missing': ('drop_after', 'exclude_before'),
+    'knn_missing': KNN_MISSING,
     'imputation': tuple(METHODS),
 }
 _POSITIVE = {'hidden_channels', 'knn_k', 'graph_refresh_every', 'inter_modal_temperature', 'intra_modal_temperature',
@@ -195,18 +198,20 @@ def _from_text(text: str) -> Any:
     """A number or a truth value where the text is one (as in JSON, in any case), else the text."""
     try:
         return json.loads(text.lower())
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # Also integers of thousands of digits, and brackets as deep.
         return text
 
 
 def _checked(name: str, value: Any, kind: type) -> Any:
     """The value as its field's type, or an error that says what would fit."""
+    if isinstance(value, int) and abs(value) > LARGEST_INTEGER:  # Not shown: Python refuses to print very long ones.
+        raise UserError(f"setting '{name}' takes whole numbers of at most {LARGEST_INTEGER} in size")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise UserError(f"setting '{name}' must be of type {kind.__name__} (got {value!r})")
+        raise UserError(f"setting '{name}' must be of type {kind.__name__} (got {value!r:.60})")
     if name in _CHOICES and value not in _CHOICES[name]:
-        raise UserError(f"setting '{name}' must be one of {', '.join(_CHOICES[name])} (got {value!r})")
+        raise UserError(f"setting '{name}' must be one of {', '.join(_CHOICES[name])} (got {value!r:.60})")
     if isinstance(value, (int, float)):
         _check_number(name, value)
     return value

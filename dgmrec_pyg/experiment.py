@@ -5,9 +5,11 @@ The command line and the benchmarks call this; nothing else knows all the parts.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -34,8 +36,8 @@ class Result:
     Attributes:
         model (Recommender): The model of the best epoch.
         fit (Fit, optional): How training went; :obj:`None` where there was nothing to train.
-        metrics (dict): ``val``, ``test``, ``best_epoch``, ``seconds``, ``slices`` and, for models that generate,
-            ``generation``.
+        metrics (dict): ``val``, ``test``, ``best_epoch``, ``seconds``, ``slices``, with held-out new items
+            ``among_new_items``, and, for models that generate, ``generation``.
     """
 
     model: Recommender
@@ -84,6 +86,19 @@ def resolve_settings(run: RunSettings, model: str | None = None) -> tuple[Settin
     return (changed if model is None else config), training
 
 
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Turns what is raised where memory does not suffice into a :class:`UserError`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and 'allocate' not in str(error):  # On CPU, PyTorch has no class for it.
+            raise
+        raise UserError('there is not enough memory for the model and its batches; lower hidden_channels or batch_size '
+                        '(--set hidden_channels=... batch_size=...)') from error
+
+
+@_memory_errors()
 def build_model(data: HeteroData, name: str, config: Settings, seed: int, device: torch.device) -> Recommender:
     """Builds a model with seeded parameters and noise.
 
@@ -93,6 +108,9 @@ def build_model(data: HeteroData, name: str, config: Settings, seed: int, device
         config (Settings): The model's settings.
         seed (int): Draws its parameters, and later its noise.
         device (torch.device): Where to put it.
+
+    Raises:
+        UserError: If the model cannot work on the set, or memory does not suffice.
     """
     seed_everything(seed)  # For what libraries draw by themselves; everything of ours takes a generator.
     model = MODELS[name].from_data(data, config, torch.Generator().manual_seed(seed)).to(device)
@@ -158,9 +176,21 @@ def measure(data: HeteroData, model: Recommender, training: TrainingConfig, fit:
         'seconds': fit.seconds if fit is not None else 0.0,
         'slices': test.slices(ranking, slices),
     }
+    is_new = data[ITEM].get('is_new')
+    if is_new is not None:
+        metrics['among_new_items'] = _among(test, score, is_new.to(model.device))
     if isinstance(model, DGMRec):
         metrics['generation'] = _generation(data, model)
     return metrics
+
+
+def _among(test: SplitEvaluator, score: Callable[[torch.Tensor], torch.Tensor], items: torch.Tensor
+           ) -> dict[str, float]:
+    """The test metrics where only some items are ranked: beside old items, which have interactions to learn from, new
+    ones are hardly ever seen, so this is what tells how well they are told apart."""
+    labels = test.edge_label_index[:, items[test.edge_label_index[1]]]
+    limited = replace(test, edge_label_index=labels)
+    return limited.metrics(limited.rank(lambda users: score(users).masked_fill(~items, -math.inf)))
 
 
 def _generation(data: HeteroData, model: DGMRec) -> dict[str, Any]:
@@ -172,8 +202,9 @@ def _generation(data: HeteroData, model: DGMRec) -> dict[str, Any]:
                               truth=truth, missing=missing)
 
 
+@_memory_errors()
 def fit_model(data: HeteroData, model: Recommender, training: TrainingConfig, seed: int,
-              start: Callable[[], dict[str, Any] | None] = lambda: None, **options: Any) -> Result:
+              state: dict[str, Any] | None = None, start: Callable[[], None] = lambda: None, **options: Any) -> Result:
     """Trains and measures a model of :func:`build_model`.
 
     Args:
@@ -181,13 +212,17 @@ def fit_model(data: HeteroData, model: Recommender, training: TrainingConfig, se
         model (Recommender): The model.
         training (TrainingConfig): The training settings.
         seed (int): Draws the batches.
-        start (Callable): Called when all is ready; may return a trainer's state to go on from. (default: nothing)
+        state (dict, optional): A trainer's state to go on from. (default: :obj:`None`)
+        start (Callable): Called when all is ready. (default: nothing)
         **options: Passed on to :class:`~dgmrec_pyg.training.Trainer`.
+
+    Raises:
+        UserError: If the state is damaged, the loss is no longer finite, or memory does not suffice.
     """
     trainer = make_trainer(data, model, training, seed, **options) if model.trainable else None
-    state = start()
     if trainer is not None and state is not None:
         trainer.load_state_dict(state)
+    start()
     fit = None if trainer is None else trainer.fit()
     model.eval()
     return Result(model, fit, measure(data, model, training, fit))
@@ -230,27 +265,27 @@ def run_experiment(run: RunSettings, output: RunDirectory, progress: bool = Fals
         dict: The content of ``metrics.json``.
 
     Raises:
-        UserError: If something the caller can put right is wrong. Nothing is written then, unless it shows only in
-            training; the message names the run directory in that case.
+        UserError: If something the caller can put right is wrong. Nothing is left then, unless it shows only after
+            the first epoch; the message names the run directory in that case.
     """
     device = resolve_device(run.device)
     config, training = resolve_settings(run)
     other_settings = {name: resolve_settings(run, name) for name in run.compare}
     data = load_data(run)
     description = describe(data, run)
+    state = output.state_to_resume(description)
     model = build_model(data, run.model, config, run.seed, device)
     others = {name: build_model(data, name, other_settings[name][0], run.seed, device) for name in run.compare}
     begin = time.perf_counter()
 
-    def start() -> dict[str, Any] | None:
-        state = output.open(description)  # Only now, so that whatever does not fit leaves nothing behind.
+    def start() -> None:  # Only when all is ready, so that whatever does not fit leaves nothing behind.
+        output.open(description, () if state is None else state['fit']['records'])
         say(describe_data(description['data'], run.dataset))
         if state is not None:
             say(f"going on after epoch {state['fit']['epoch']}")
-        return state
 
     try:
-        result = fit_model(data, model, training, run.seed, start, progress=progress, on_epoch=output.add_epoch,
+        result = fit_model(data, model, training, run.seed, state, start, progress=progress, on_epoch=output.add_epoch,
                            on_checkpoint=output.save_state)
         if result.fit is not None and result.fit.resumed_after == result.fit.epoch:
             say('nothing was left to train: the last epoch was reached, or patience was over')
@@ -265,6 +300,7 @@ def run_experiment(run: RunSettings, output: RunDirectory, progress: bool = Fals
             if other.interrupted:
                 break
     except UserError as error:
+        output.discard_unused()
         raise UserError(f"{error} (what was written before is in '{output.path}')" if output.is_open else
                         str(error)) from error
     return metrics

@@ -10,9 +10,17 @@ from torch import Tensor
 from dgmrec_pyg.errors import UserError, near_miss
 
 
-def _observed_mean(x: Tensor, missing: Tensor) -> Tensor:
-    observed = torch.where(missing[:, None], 0, x)
-    return observed.sum(dim=0) / (~missing).sum().clamp(min=1)
+def observed_mean(x: Tensor, missing: Tensor) -> Tensor:
+    """Returns the mean of the observed rows, ``[F]``; zeros if there is none.
+
+    It is summed in float64: so the mean of a constant column is that very constant.
+
+    Args:
+        x (torch.Tensor): Features of one modality, ``[num_items, F]``; missing rows may hold anything, NaN included.
+        missing (torch.Tensor): Rows that do not count, bool ``[num_items]``.
+    """
+    total = torch.where(missing[:, None], 0, x).sum(dim=0, dtype=torch.double)
+    return (total / (~missing).sum().clamp(min=1)).to(x.dtype)
 
 
 def _zero(x: Tensor, missing: Tensor) -> Tensor:
@@ -20,7 +28,7 @@ def _zero(x: Tensor, missing: Tensor) -> Tensor:
 
 
 # Name -> function of (x, missing) that returns the values to fill in, anything that broadcasts to the shape of x.
-METHODS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {'mean': _observed_mean, 'zero': _zero}
+METHODS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {'mean': observed_mean, 'zero': _zero}
 
 
 def check_method(method: str) -> None:

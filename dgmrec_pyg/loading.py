@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, get_type_hints
 
 from torch_geometric.data import HeteroData
 
-from dgmrec_pyg.datasets import MultimodalDataset, SyntheticMultimodal, find_mask_files
-from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.datasets import MultimodalDataset, SyntheticMultimodal
+from dgmrec_pyg.datasets.multimodal import AUTO, NONE, find_mask_file
+from dgmrec_pyg.errors import UserError, near_miss
 from dgmrec_pyg.evaluation import evaluation_users
 from dgmrec_pyg.schema import INTERACTS, USER, training_edges
 from dgmrec_pyg.transforms import HoldOutNewItems, MissingModality
@@ -17,6 +20,7 @@ from dgmrec_pyg.transforms import HoldOutNewItems, MissingModality
 SYNTHETIC = 'synthetic'
 SYNTHETIC_MISSING_RATIO = 0.6
 LARGEST_SEED = 2**32 - 1  # NumPy's
+CHOICES = {'preset': ('default', 'reference'), 'device': ('auto', 'cpu', 'cuda')}
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class RunSettings:
         device (str): ``'auto'``, ``'cpu'`` or ``'cuda'``.
 
     Raises:
-        UserError: If the ratio is no share, or a seed is out of range.
+        UserError: If a value is of a wrong type, unknown or out of range.
     """
 
     dataset: str = SYNTHETIC
@@ -47,7 +51,7 @@ class RunSettings:
     model: str = 'dgmrec'
     preset: str = 'default'
     settings: tuple[str, ...] = ()
-    missing_ratio: float | None = None
+    missing_ratio: int | float | None = None
     missing_file: str | None = None
     no_missing: bool = False
     missing_seed: int = 0
@@ -57,12 +61,35 @@ class RunSettings:
     device: str = 'auto'
 
     def __post_init__(self) -> None:
+        for name, kind in get_type_hints(RunSettings).items():
+            value = getattr(self, name)
+            if not (_are_texts(value) if kind == tuple[str, ...] else isinstance(value, kind)):
+                raise UserError(f"'{name}' of a run is {value!r:.60}, of a wrong type")
+        for name, known in CHOICES.items():
+            value = getattr(self, name)
+            if value not in known:
+                raise UserError(f"unknown {name} '{value}'{near_miss(value, known)} (known: {', '.join(known)})")
         if self.missing_ratio is not None and not 0 <= self.missing_ratio <= 1:
             raise UserError('the missing ratio is the share of items that lack a modality, from 0 to 1 '
                             f'(got {self.missing_ratio})')
         for name, seed in (('seed', self.seed), ('missing seed', self.missing_seed)):
             if not 0 <= seed <= LARGEST_SEED:
                 raise UserError(f'the {name} must be from 0 to {LARGEST_SEED} (got {seed})')
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> RunSettings:
+        """Builds the settings from what ``config.json`` holds of them, where tuples have become lists.
+
+        Args:
+            values (Mapping[str, Any]): Values by field name.
+
+        Raises:
+            TypeError: If a name is not known.
+            UserError: If a value does not fit.
+        """
+        fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value
+                                  for name, value in values.items()}
+        return cls(**fields)
 
 
 def load_data(run: RunSettings) -> HeteroData:
@@ -79,7 +106,7 @@ def load_data(run: RunSettings) -> HeteroData:
     data, needs_mask = _read(run)
     if run.new_items:
         data = HoldOutNewItems()(data)
-    if needs_mask and run.missing_ratio != 0:
+    if needs_mask:
         ratio = SYNTHETIC_MISSING_RATIO if run.missing_ratio is None else run.missing_ratio
         data = MissingModality(ratio=ratio, seed=run.missing_seed)(data)
     for name, split in (('validation', 'val'), ('test', 'test')):
@@ -99,21 +126,24 @@ def _read(run: RunSettings) -> tuple[HeteroData, bool]:
     folder, named = Path(run.dataset).expanduser(), Path(run.root).expanduser() / run.dataset
     # What is no plain name, such as './baby', is a folder anywhere; a plain name is one only if --root has no such set.
     is_folder = folder.name != run.dataset or (folder.is_dir() and not named.is_dir())
-    missing: str | float | Path = 'auto'
-    if run.no_missing or run.missing_ratio == 0:
-        missing = 'none'
+    missing: str | Path = AUTO
+    if run.no_missing:
+        missing = NONE
     elif run.missing_file is not None:
         missing = Path(run.missing_file).expanduser()
         if not missing.is_file():
             raise UserError(f"there is no mask file '{missing}'; give a file missing_<ratio>.npz or "
                             'missing_items_<ratio>.npy')
     elif run.missing_ratio is not None:
-        known = find_mask_files(folder if is_folder else named)
-        missing = run.missing_ratio if run.missing_ratio in known else 'none'
-    drawn = missing == 'none' and not run.no_missing and run.missing_ratio is not None
+        missing = find_mask_file(folder if is_folder else named, run.missing_ratio) or NONE
+    needs_mask = missing == NONE and not run.no_missing
     if is_folder:
-        return MultimodalDataset.from_folder(folder, missing=missing)[0], drawn
-    return MultimodalDataset(run.root, run.dataset, missing=missing)[0], drawn
+        return MultimodalDataset.from_folder(folder, missing=missing)[0], needs_mask
+    return MultimodalDataset(run.root, run.dataset, missing=missing)[0], needs_mask
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(text, str) for text in value)
 
 
 def dataset_name(dataset: str) -> str:

@@ -21,6 +21,7 @@ _BLOCK_BYTES = 64 * 2**20
 _LOW_BITS = 2**32 - 1
 
 
+@torch.no_grad()
 def rank_items(
     score: Callable[[Tensor], Tensor],
     users: Tensor,
@@ -29,8 +30,8 @@ def rank_items(
     num_items: int,
     block_size: int | None = None,
     candidates: Tensor | None = None,
-) -> Tensor:
-    """Returns the :obj:`k` best unseen items of each user, best first.
+) -> tuple[Tensor, Tensor]:
+    """Returns the :obj:`k` best unseen items of each user, best first, and their scores.
 
     All items are ranked, in blocks of users. Of items with the same score the one with the lower id comes
     first, so the ranking depends neither on the block size nor on the device.
@@ -49,37 +50,7 @@ def rank_items(
             (default: all)
 
     Returns:
-        torch.Tensor: Item ids, int64 ``[N, k]``; :obj:`-1` where a user has fewer than :obj:`k` items to rank.
-
-    Raises:
-        UserError: If a score is NaN or infinite.
-    """
-    return rank_items_with_scores(score, users, seen_edge_index, k, num_items, block_size, candidates)[0]
-
-
-@torch.no_grad()
-def rank_items_with_scores(
-    score: Callable[[Tensor], Tensor],
-    users: Tensor,
-    seen_edge_index: Tensor | None,
-    k: int,
-    num_items: int,
-    block_size: int | None = None,
-    candidates: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Returns what :func:`rank_items` does, and the scores of the ranked items.
-
-    Args:
-        score (Callable): See :func:`rank_items`, as for all other arguments.
-        users (torch.Tensor): The users to rank for.
-        seen_edge_index (torch.Tensor, optional): Pairs that are not ranked.
-        k (int): Length of the ranking.
-        num_items (int): Number of items.
-        block_size (int, optional): Users per block.
-        candidates (torch.Tensor, optional): Mask of the items that may be ranked.
-
-    Returns:
-        tuple[torch.Tensor, torch.Tensor]: Item ids and float32 scores, both ``[N, k]``; :obj:`-1` and
+        tuple[torch.Tensor, torch.Tensor]: Item ids (int64) and float32 scores, both ``[N, k]``; :obj:`-1` and
         :obj:`-inf` where a user has fewer than :obj:`k` items to rank.
 
     Raises:

@@ -14,13 +14,14 @@ import time
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from dgmrec_pyg import console
 from dgmrec_pyg.errors import UserError
 
 if TYPE_CHECKING:
     from dgmrec_pyg.loading import RunSettings
+    from dgmrec_pyg.rundir import RunDirectory
 
 INTERRUPTED = 130
 
@@ -140,7 +141,7 @@ def _run(argv: list[str]) -> int:
     run = run_settings(arguments)
     output = RunDirectory(arguments.output or _new_folder(run), arguments.resume)
     if arguments.resume:
-        run = _resumed(argv, output.read_config()['run'])
+        run = _resumed(argv, output)
     say = (lambda text: None) if arguments.quiet else partial(print, flush=True)
     if arguments.dry_run:
         _show(describe(load_data(run), run), run.dataset)
@@ -156,8 +157,15 @@ def _run(argv: list[str]) -> int:
     return 0
 
 
-def _resumed(argv: list[str], before: dict[str, Any]) -> RunSettings:
+def _resumed(argv: list[str], output: RunDirectory) -> RunSettings:
     """The settings of the run that is resumed, with what is given beside --resume on top; most of it must agree."""
+    from dgmrec_pyg.loading import RunSettings
+
+    before = output.read_config()['run']
+    try:
+        RunSettings.from_json(before)
+    except (TypeError, UserError) as error:
+        raise output.damaged_config(error) from error
     parser = build_parser()
     parser.set_defaults(**{name: before[name] for name in (*_RUN_FLAGS, 'settings', 'compare') if name in before})
     run = run_settings(parser.parse_args(argv))

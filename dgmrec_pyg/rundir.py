@@ -6,6 +6,8 @@ import csv
 import importlib.metadata
 import json
 import platform
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ METRICS = 'metrics.json'
 CHECKPOINT = 'checkpoint.pt'
 RECOMMENDATIONS = 'recommendations.csv'
 CURVES = 'curves.png'
+_FILES = (CONFIG, EPOCHS, METRICS, CHECKPOINT, RECOMMENDATIONS, CURVES)
 RECOMMENDATIONS_PER_USER = 20
 
 # What a resumed run must share beside the settings of model and training and the data.
@@ -48,6 +51,8 @@ class RunDirectory:
         self.path = Path(path).expanduser()
         self.resume = resume
         self.is_open = False
+        self._has_results = False
+        self._made: list[Path] = []
         try:
             if self.path.exists() and not self.path.is_dir():
                 raise UserError(f"'{self.path}' is a file; give --output the name of a folder")
@@ -70,34 +75,60 @@ class RunDirectory:
             config = json.loads((self.path / CONFIG).read_text(encoding='utf-8'))
             return {part: dict(config[part]) for part in ('run', 'model', 'training', 'data')}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"'{self.path / CONFIG}' is damaged ({type(error).__name__}: {error}); start a new run in "
-                            'another folder') from error
+            raise self.damaged_config(error) from error
 
-    def open(self, description: dict[str, Any]) -> dict[str, Any] | None:
+    def damaged_config(self, error: Exception) -> UserError:
+        """Returns the error that says that ``config.json`` is damaged.
+
+        Args:
+            error (Exception): What came of it.
+        """
+        return UserError(f"'{self.path / CONFIG}' is damaged ({type(error).__name__}: {error}); start a new run in "
+                         'another folder')
+
+    def open(self, description: dict[str, Any], records: Iterable[dict[str, Any]] = ()) -> None:
         """Makes the folder, or goes on in it.
 
         Args:
             description (dict): What the run is made of; written to ``config.json`` with the versions in use.
-
-        Returns:
-            dict, optional: The trainer's state to go on from; :obj:`None` where there is none yet.
+            records (Iterable): The epochs before the checkpoint that a resumed run goes on from; later ones are
+                trained again. (default: none)
 
         Raises:
-            UserError: If the folder cannot be written to, or a resumed run was made of something else.
+            UserError: If the folder cannot be written to.
         """
-        state = self._state_to_resume(description) if self.resume else None
         try:
+            self._made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot make folder '{self.path}': {error.strerror}; give another --output") from error
-        self._write_json(CONFIG, {**description, 'versions': _versions()})
-        records = [] if state is None else state['fit']['records']  # Epochs after the checkpoint are trained again.
-        write_text(self.path / EPOCHS, ''.join(json.dumps(record) + '\n' for record in records))
         self.is_open = True
-        return state
+        self._write_json(CONFIG, {**description, 'versions': _versions()})
+        write_text(self.path / EPOCHS, ''.join(json.dumps(record) + '\n' for record in records))
 
-    def _state_to_resume(self, description: dict[str, Any]) -> dict[str, Any] | None:
-        """The last checkpoint, if there is one and this is the run that it belongs to."""
+    def discard_unused(self) -> None:
+        """Removes what :meth:`open` made in a new run if no epoch and no metrics were written since, so that the same
+        folder can be given again."""
+        if not self.is_open or self.resume or self._has_results:
+            return
+        with suppress(OSError):  # What cannot be removed stays.
+            for name in _FILES:
+                (self.path / name).unlink(missing_ok=True)
+            self.is_open = False
+            for folder in self._made:
+                folder.rmdir()
+
+    def state_to_resume(self, description: dict[str, Any]) -> dict[str, Any] | None:
+        """Returns the trainer's state to go on from; :obj:`None` in a new run and where there is no checkpoint yet.
+
+        Args:
+            description (dict): What the run is made of; must be that of the resumed run, save for ``epochs``.
+
+        Raises:
+            UserError: If the resumed run was made of something else, or a file is damaged.
+        """
+        if not self.resume:
+            return None
         before = self.read_config()
         fixed = [('run', key) for key in _FIXED]
         fixed += [(part, key) for part in ('model', 'training', 'data') for key in description[part] if key != 'epochs']
@@ -111,6 +142,7 @@ class RunDirectory:
 
     def add_epoch(self, record: dict[str, Any]) -> None:
         """Appends one epoch to ``metrics.jsonl``."""
+        self._has_results = True
         try:
             with open(self.path / EPOCHS, 'a', encoding='utf-8') as file:
                 file.write(json.dumps(record) + '\n')
@@ -139,6 +171,7 @@ class RunDirectory:
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Writes ``metrics.json``, in place of an older one."""
         self._write_json(METRICS, metrics)
+        self._has_results = True
 
     def _write_json(self, name: str, content: dict[str, Any]) -> None:
         write_text(self.path / name, json.dumps(content, indent=2) + '\n')

@@ -66,7 +66,8 @@ def missing_mask(data: HeteroData, modality: str) -> Tensor:
 
 def missing_matrix(data: HeteroData) -> Tensor:
     """Returns the bool matrix ``[num_items, num_modalities]``; columns in the order of :func:`modality_names`."""
-    return torch.stack([missing_mask(data, modality) for modality in modality_names(data)], dim=1)
+    masks = [missing_mask(data, modality) for modality in modality_names(data)]
+    return torch.stack(masks, dim=1) if masks else torch.zeros(data[ITEM].num_nodes, 0, dtype=torch.bool)
 
 
 def training_edges(data: HeteroData) -> Tensor:
@@ -86,6 +87,22 @@ def item_popularity(data: HeteroData) -> Tensor:
     if popularity is not None:
         return popularity
     return torch.bincount(training_edges(data)[1], minlength=data[ITEM].num_nodes)
+
+
+def cold_items(data: HeteroData) -> Tensor:
+    """Returns the bool mask ``[num_items]`` of the cold items: the 70 % with the lowest :func:`item_popularity`.
+
+    Of equally popular items the one with the lower id counts as colder, so that every part of the package means the
+    same items.
+
+    Args:
+        data (HeteroData): A graph in the package's schema.
+    """
+    popularity = item_popularity(data)
+    coldest_first = popularity.argsort(stable=True)
+    cold = torch.zeros_like(popularity, dtype=torch.bool)
+    cold[coldest_first[:round(COLD_SHARE * popularity.numel())]] = True
+    return cold
 
 
 def set_training_edges(data: HeteroData, edge_index: Tensor) -> None:

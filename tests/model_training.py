@@ -13,10 +13,12 @@ NUM_BLOCKS, BLOCK_SIZE = 2, 12
 
 
 def draw_batch(data: HeteroData, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """All training pairs, each with an item that its user has not."""
+    """All training pairs, each with an item that its user has not and that is not held out as new."""
     user, item = training_edges(data)
     unseen = torch.ones(data['user'].num_nodes, data['item'].num_nodes)
     unseen[user, item] = 0.0
+    if 'is_new' in data['item']:
+        unseen[:, data['item'].is_new] = 0.0
     negative = torch.multinomial(unseen[user], 1, generator=torch.Generator().manual_seed(seed))
     return user, item, negative.squeeze(1)
 

@@ -95,6 +95,11 @@ def test_unknown_setting_names_the_near_miss(make: object) -> None:
     ({'graph_refresh_rate': 1.1}, r"'graph_refresh_rate' must be between 0 and 1 \(got 1.1\)"),
     ({'noise_scale': float('inf')}, "'noise_scale' must be a finite number"),
     ({'noise_scale': float('nan')}, "'noise_scale' must be a finite number"),
+    ({'knn_k': 2**31}, "'knn_k' takes whole numbers of at most 2147483647 in size"),
+    ({'knn_k': 10**5000}, "'knn_k' takes whole numbers of at most 2147483647"),
+    ({'noise_scale': 10**400}, "'noise_scale' takes whole numbers of at most 2147483647"),
+    ({'noise_scale': -10**400}, "'noise_scale' takes whole numbers of at most 2147483647"),
+    ({'imputation': 'm' * 100}, r"one of mean, .* \(got 'm{59}\)"),
 ])
 def test_values_that_do_not_fit_are_errors(values: dict[str, object], message: str) -> None:
     for make in (DGMRecConfig, DGMRecConfig().replace):
@@ -110,7 +115,7 @@ def test_training_settings_must_be_positive(values: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize('values', [{'graph_refresh_rate': 0.0}, {'graph_refresh_rate': 1.0}, {'noise_scale': 0.0},
-                                    {'num_layers': 0}, {'num_modality_layers': 0}])
+                                    {'num_layers': 0}, {'num_modality_layers': 0}, {'knn_k': 2**31 - 1}])
 def test_values_at_the_edge_fit(values: dict[str, object]) -> None:
     assert DGMRecConfig(**values).to_dict().items() >= values.items()
 
@@ -138,6 +143,10 @@ def test_parse_settings_reaches_every_config() -> None:
     ('knn_k=', "'knn_k' must be of type int"),
     ('knn_k=__import__("os")', "'knn_k' must be of type int"),
     ('=3', "unknown setting ''"),
+    pytest.param('learning_rate=1' + '0' * 400, "'learning_rate' takes whole numbers of at most", id='400 digits'),
+    pytest.param('knn_k=' + '1' * 5000, r"'knn_k' must be of type int \(got '1{59}\)$", id='5000 digits'),
+    pytest.param('knn_k=' + '[' * 100_000, "'knn_k' must be of type int", id='deep brackets'),
+    ('learning_rate=1e999', "'learning_rate' must be a finite number"),
 ])
 def test_parse_settings_errors(pair: str, message: str) -> None:
     with pytest.raises(UserError, match=message):

@@ -17,6 +17,7 @@ from dgmrec_pyg.schema import (
     ITEM,
     REV_INTERACTS,
     USER,
+    build_data,
     feature_key,
     missing_key,
     missing_matrix,
@@ -297,13 +298,46 @@ def test_new_items_can_be_recommended(small_data: HeteroData) -> None:
     assert new_items.unique(dim=0).size(0) == new_items.size(0)  # told apart by their features alone
 
 
-def test_features_of_new_items_do_not_reach_training(small_data: HeteroData) -> None:
+@pytest.mark.parametrize('config', [DGMRecConfig(), ALL_TERMS, REFERENCE], ids=['default', 'all_terms', 'reference'])
+def test_new_items_take_no_part_in_training(config: DGMRecConfig, small_data: HeteroData) -> None:
     data = with_new_items(small_data)
     other = data.clone()
+    is_new = data[ITEM].is_new
     for m in modality_names(data):
-        mask = data[ITEM].is_new & ~data[ITEM][missing_key(m)]
-        data[ITEM][missing_key(m)] |= data[ITEM].is_new  # or imputation would see them
-        other[ITEM][missing_key(m)] |= data[ITEM].is_new
-        other[ITEM][feature_key(m)][mask] += 3.0
-    config = DGMRecConfig(reconstruction_weight=0.0)  # this term is over all items
-    assert train(make(data, config), data, epochs=3) == train(make(other, config), other, epochs=3)
+        other[ITEM][feature_key(m)] = torch.where(is_new[:, None], 3.0 - data[ITEM][feature_key(m)],
+                                                  data[ITEM][feature_key(m)])
+    models = [make(data, config), make(other, config)]
+    for model in models:
+        train(model, data, epochs=6)
+    parameters = [dict(model.named_parameters()) for model in models]
+    for name, parameter in parameters[0].items():
+        rows = ~is_new if name.startswith('feature_tables') else slice(None)
+        assert parameter[rows].equal(parameters[1][name][rows]), name
+    assert not models[0].embed()[1][is_new].equal(models[1].embed()[1][is_new])
+    assert models[0].embed()[1][~is_new].equal(models[1].embed()[1][~is_new])
+
+
+def test_training_leaves_the_features_of_new_items_as_they_are(small_data: HeteroData) -> None:
+    data = with_new_items(small_data)
+    model = make(data)
+    train(model, data, epochs=5)
+    for m in model.modalities:
+        known = data[ITEM].is_new & ~data[ITEM][missing_key(m)]
+        assert model.features(m)[known].equal(data[ITEM][feature_key(m)][known])
+
+
+@pytest.mark.parametrize('inference_graph', ['refreshed', 'initial'])
+def test_new_items_are_ranked_by_their_features(inference_graph: str) -> None:
+    """Users like the items whose first feature has their sign; new items can be told apart by it alone."""
+    generator = torch.Generator().manual_seed(0)
+    sign = torch.arange(40) % 2 * 2.0 - 1.0
+    liked = (torch.arange(30) % 2 * 2.0 - 1.0)[:, None] == sign
+    edges = (liked & (torch.rand(30, 40, generator=generator) < 0.7)).nonzero().t()
+    features = {m: 3 * sign[:, None] * torch.ones(40, 4) + torch.randn(40, 4, generator=generator)
+                for m in ('image', 'text')}
+    data = with_new_items(build_data(num_users=30, num_items=40, edge_index=edges, features=features,
+                                     missing={'image': torch.arange(40) % 3 == 0}))
+    model = make(data, DGMRecConfig(inference_graph=inference_graph))
+    train(model, data, epochs=40)
+    ids, _ = model.recommend(torch.arange(30), k=5, items=data[ITEM].is_new.nonzero().view(-1))
+    assert liked.gather(1, ids).float().mean() > 0.9

@@ -15,6 +15,7 @@ import torch
 from small_set import NUM_ITEMS, NUM_USERS, SIZES, write_masks, write_small_set
 from test_trainer import without_times
 from torch import Tensor
+from torch_geometric.data import HeteroData
 
 from dgmrec_pyg.config import DGMRecConfig, TrainingConfig, load_preset
 from dgmrec_pyg.datasets import data_hash
@@ -257,6 +258,19 @@ def test_another_ratio_is_drawn(root: Path) -> None:
     assert not drawn.equal(other)
 
 
+def test_a_ratio_that_is_all_but_equal_takes_the_file(root: Path) -> None:
+    masks = write_masks(root / 'tiny', 0.6)
+    assert 0.9 - 0.3 != 0.6
+    found = missing_matrix(load_data(make_run(root, missing_ratio=0.9 - 0.3)))
+    assert found.equal(torch.from_numpy(np.stack(list(masks.values()), axis=1)))
+
+
+def test_ratio_0_is_looked_up_like_any_other(root: Path) -> None:
+    items = np.arange(NUM_ITEMS)
+    np.savez(root / 'tiny' / 'missing_0.0.npz', image=items < 0, text=items < 3)
+    assert missing_matrix(load_data(make_run(root, missing_ratio=0))).sum() == 3
+
+
 @pytest.mark.parametrize('values', [{'no_missing': True}, {'missing_ratio': 0.0}])
 def test_no_mask_at_all(root: Path, tmp_path: Path, values: dict[str, Any]) -> None:
     write_masks(root / 'tiny', 0.3)
@@ -338,6 +352,60 @@ class Exploding(LightGCN):
         return {name: math.inf * term for name, term in super().loss_terms(*args).items()}
 
 
+class Late(LightGCN):
+    """Its loss is not finite in the second epoch."""
+
+    epoch = 0
+
+    def start_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def loss_terms(self, *args: Tensor) -> dict[str, Tensor]:
+        scale = math.inf if self.epoch == 2 else 1.0
+        return {name: scale * term for name, term in super().loss_terms(*args).items()}
+
+
+class Large(LightGCN):
+    """Needs more memory than there can be."""
+
+    def __init__(self, data: HeteroData, config: Any) -> None:
+        super().__init__(data, config)
+        torch.empty(2**58)
+
+
+class Growing(LightGCN):
+    """Needs more memory than there can be, in training."""
+
+    def loss_terms(self, *args: Tensor) -> dict[str, Tensor]:
+        return {'bpr': torch.empty(2**58).sum()}
+
+
+class Failing(LightGCN):
+    """Fails in a way that is nobody's but the author's."""
+
+    def __init__(self, data: HeteroData, config: Any) -> None:
+        raise RuntimeError('a bug')
+
+
+@pytest.mark.parametrize('kind', [Large, Growing])
+@pytest.mark.parametrize('is_there', [False, True])
+def test_memory_that_does_not_suffice(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                      kind: type[LightGCN], is_there: bool) -> None:
+    monkeypatch.setitem(MODELS, 'large', kind)
+    if is_there:
+        (tmp_path / 'run').mkdir()
+    before = set(tmp_path.rglob('*'))
+    with pytest.raises(UserError, match=r'not enough memory .*; lower hidden_channels .*batch_size=...\)$'):
+        run_experiment(make_run(root, model='large', settings=()), RunDirectory(tmp_path / 'run'))
+    assert set(tmp_path.rglob('*')) == before
+
+
+def test_other_errors_keep_their_kind(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, 'failing', Failing)
+    with pytest.raises(RuntimeError, match='a bug'):
+        run_experiment(make_run(root, model='failing', settings=()), RunDirectory(tmp_path / 'run'))
+
+
 def test_ctrl_c_while_comparing_keeps_what_is_complete(root: Path, tmp_path: Path,
                                                        monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MODELS, 'stopping', Stopping)
@@ -367,13 +435,25 @@ def test_users_who_have_seen_everything_are_found_before_anything_is_written(tmp
         run_experiment(make_run(tmp_path), RunDirectory(tmp_path / 'run'))
 
 
-def test_a_loss_that_grows_beyond_all_bounds_names_what_is_left(root: Path, tmp_path: Path) -> None:
+def test_a_loss_that_grows_beyond_all_bounds_at_once_leaves_nothing(root: Path, tmp_path: Path) -> None:
+    tables = {modality: np.load(root / 'tiny' / f'{modality}_feat.npy') for modality in SIZES}
     for modality in SIZES:
-        path = root / 'tiny' / f'{modality}_feat.npy'
-        np.save(path, 1e30 * np.load(path))
-    with pytest.raises(UserError, match=r"epoch 1 \(.*reconstruction.*\).*\(what was written before is in '.*run'\)"):
+        np.save(root / 'tiny' / f'{modality}_feat.npy', 1e30 * tables[modality])
+    with pytest.raises(UserError, match=r'epoch 1 \(.*reconstruction.*\).* or look at the scale of the features$'):
         run_experiment(make_run(root), RunDirectory(tmp_path / 'run'))
+    assert not (tmp_path / 'run').exists()
+    for modality, table in tables.items():
+        np.save(root / 'tiny' / f'{modality}_feat.npy', table)
+    carry_out(make_run(root), tmp_path / 'run')
+
+
+def test_a_loss_that_grows_later_names_what_is_left(root: Path, tmp_path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, 'late', Late)
+    with pytest.raises(UserError, match=r"in epoch 2 .*\(what was written before is in '.*run'\)$"):
+        run_experiment(make_run(root, model='late', settings=()), RunDirectory(tmp_path / 'run'))
     assert {file.name for file in files(tmp_path / 'run')} == {'config.json', 'metrics.jsonl'}
+    assert len(read_lines(tmp_path / 'run')) == 1
 
 
 def test_popularity_needs_no_training(root: Path, tmp_path: Path) -> None:
@@ -444,6 +524,12 @@ def test_sets_by_name_and_by_folder(root: Path, monkeypatch: pytest.MonkeyPatch)
     ({'missing_ratio': math.nan}, r'from 0 to 1 \(got nan\)'),
     ({'seed': -1}, r'the seed must be from 0 to 4294967295 \(got -1\)'),
     ({'missing_seed': 2**32}, r'the missing seed must be from 0 to'),
+    ({'settings': 5}, "'settings' of a run is 5, of a wrong type"),
+    ({'settings': (5, )}, r"'settings' of a run is \(5,\), of a wrong type"),
+    ({'seed': '0'}, "'seed' of a run is '0', of a wrong type"),
+    ({'dataset': None}, "'dataset' of a run is None, of a wrong type"),
+    ({'preset': 'paper'}, r"unknown preset 'paper' \(known: default, reference\)"),
+    ({'device': 'gpu'}, r"unknown device 'gpu'.* \(known: auto, cpu, cuda\)"),
 ])
 def test_settings_of_a_run_are_checked(values: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):

@@ -103,10 +103,15 @@ def test_nothing_observed_is_not_centered(tables: Tables) -> None:
     assert entry['centered_cosine'] == entry['cosine']
 
 
-def test_given_mean_is_subtracted(tables: Tables) -> None:
-    result = generation_quality(**tables, observed_mean={name: torch.zeros(size) for name, size in SIZES.items()})
-    for name in SIZES:
-        assert result[name]['all']['centered_cosine'] == result[name]['all']['cosine']
+def test_observed_rows_of_unknown_truth_have_no_part_in_the_mean(tables: Tables) -> None:
+    unknown = ~tables['missing']['image'] & (torch.arange(NUM_ITEMS) % 2 == 0)
+    known = ~tables['missing']['image'] & ~unknown
+    mean = tables['truth']['image'][known].double().mean(dim=0)
+    hidden = tables['missing']['image'].nonzero().view(-1).tolist()
+    expected = naive_cosine(tables['generated']['image'], tables['truth']['image'], hidden, mean)
+    tables['truth']['image'][unknown] = math.nan
+    entry = generation_quality(**tables)['image']['all']
+    assert entry['centered_cosine']['generated'] == pytest.approx(expected, abs=1e-4)
 
 
 def test_observed_rows_of_generated_and_imputed_change_nothing(tables: Tables) -> None:

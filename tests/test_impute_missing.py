@@ -8,7 +8,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import Compose
 
 from dgmrec_pyg.errors import UserError
-from dgmrec_pyg.imputation import METHODS, impute
+from dgmrec_pyg.imputation import METHODS, impute, observed_mean
 from dgmrec_pyg.schema import feature_key, item_features, missing_mask, missing_matrix, modality_names
 from dgmrec_pyg.transforms import ImputeMissing, MissingModality
 
@@ -39,6 +39,10 @@ def test_nothing_missing_changes_nothing(method: str) -> None:
 @pytest.mark.parametrize('method', METHODS)
 def test_no_items(method: str) -> None:
     assert impute(torch.empty(0, 3), torch.empty(0, dtype=torch.bool), method).size() == (0, 3)
+
+
+def test_mean_of_a_constant_column_is_that_constant() -> None:
+    assert observed_mean(torch.full((999, 2), 0.1), torch.arange(999) % 3 == 0).equal(torch.full((2,), 0.1))
 
 
 def test_gradient_of_missing_rows_is_zero() -> None:

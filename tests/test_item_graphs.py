@@ -11,7 +11,7 @@ from torch import Tensor
 from dgmrec_pyg.nn import ItemGraphs, build_knn_graph
 
 NUM_ITEMS = 25
-ROLES = ['initial', 'current', 'inference']
+ROLES = ['initial', 'current']
 
 
 def draw_features(seed: int) -> dict[str, Tensor]:
@@ -68,7 +68,6 @@ def test_refresh_blends_the_rows_of_missing_items(rate: float) -> None:
     graphs.refresh(draw_features(1), rate)
     for m in expected:
         torch.testing.assert_close(dense(graphs, m), expected[m])
-        assert dense(graphs, m, 'inference').equal(dense(graphs, m))
 
 
 def test_refresh_leaves_the_initial_graphs_and_adds_up() -> None:
@@ -84,22 +83,19 @@ def test_refresh_leaves_the_initial_graphs_and_adds_up() -> None:
 
 
 @pytest.mark.parametrize('refreshed', [False, True])
-def test_new_items_are_cut_off_while_training_and_connected_for_inference(refreshed: bool) -> None:
+def test_new_items_are_cut_off(refreshed: bool) -> None:
     graphs, features = make_graphs(IS_NEW), draw_features(0)
     if refreshed:
         features = draw_features(1)
         graphs.refresh(features, 0.4)
     loops = torch.eye(NUM_ITEMS)
-    for m, x in features.items():
+    for m in features:
         for role in ('initial', 'current'):
             assert dense(graphs, m, role)[IS_NEW].equal(loops[IS_NEW])
             assert dense(graphs, m, role)[:, IS_NEW].equal(loops[:, IS_NEW])
-        inference = dense(graphs, m, 'inference')
-        torch.testing.assert_close(inference[IS_NEW], to_dense(*build_knn_graph(x, 4))[IS_NEW])
-        assert inference[~IS_NEW].equal(dense(graphs, m, 'current')[~IS_NEW])
 
 
-def test_features_of_new_items_do_not_reach_the_graphs_for_training() -> None:
+def test_features_of_new_items_do_not_reach_the_graphs() -> None:
     expected, found = make_graphs(IS_NEW, 'exclude_before'), ItemGraphs(MISSING, 4, 1, 'exclude_before', IS_NEW)
     first, second = draw_features(0), draw_features(1)
     for features in (first, second):
@@ -111,7 +107,6 @@ def test_features_of_new_items_do_not_reach_the_graphs_for_training() -> None:
     for m in MISSING:
         assert dense(found, m, 'initial').equal(dense(expected, m, 'initial'))
         assert dense(found, m, 'current').equal(dense(expected, m, 'current'))
-        assert not dense(found, m, 'inference').equal(dense(expected, m, 'inference'))
 
 
 @pytest.mark.parametrize('is_new', [None, IS_NEW])

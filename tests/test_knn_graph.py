@@ -39,17 +39,17 @@ def naive_graph(x: Tensor, k: int, missing: Tensor, exclude_before: bool) -> Ten
         candidates = [j for j in range(NUM_ITEMS) if not (exclude_before and missing[j])]
         cosine = {j: float(x[i] @ x[j] / x[i].norm() / x[j].norm()) for j in candidates}
         for j in sorted(candidates, key=lambda j: -cosine[j])[:k]:
-            if not missing[j]:
+            if not missing[j] and (cosine[j] > 0 or not exclude_before):
                 matrix[i, j] = cosine[j]
     degree = matrix.sum(dim=1)
-    return matrix / degree.sqrt()[:, None] / degree.sqrt()[None, :]
+    scale = torch.where(degree > 0, degree.abs() ** -0.5, 0.0)
+    return matrix * scale[:, None] * scale[None, :]
 
 
 @pytest.mark.parametrize('k', [1, 4, NUM_ITEMS, NUM_ITEMS + 5])
 @pytest.mark.parametrize('knn_missing', ['drop_after', 'exclude_before'])
 @pytest.mark.parametrize('with_missing', [True, False])
 def test_graph_equals_definition(x: Tensor, missing: Tensor, k: int, knn_missing: str, with_missing: bool) -> None:
-    x = x + 2.0  # similarities of one sign, or sums of rows are not positive
     missing = missing if with_missing else torch.zeros_like(missing)
     graph = build_knn_graph(x, k, missing if with_missing else None, knn_missing)
     torch.testing.assert_close(dense(graph), naive_graph(x, k, missing, knn_missing == 'exclude_before'))
@@ -57,16 +57,19 @@ def test_graph_equals_definition(x: Tensor, missing: Tensor, k: int, knn_missing
 
 def test_exclude_before_keeps_k_neighbors_where_drop_after_loses_some(x: Tensor, missing: Tensor) -> None:
     def neighbors(knn_missing: str) -> Tensor:
-        return (dense(build_knn_graph(x, 4, missing, knn_missing)) != 0).sum(dim=1)[~missing]
+        return (dense(build_knn_graph(x + 2.0, 4, missing, knn_missing)) != 0).sum(dim=1)[~missing]
 
     assert (neighbors('exclude_before') == 4).all()
     assert (neighbors('drop_after') < 4).any()
 
 
-def test_excluded_items_take_no_place_even_where_all_others_point_away(x: Tensor, missing: Tensor) -> None:
-    observed = int((~missing).sum())
-    (_, target), _ = build_knn_graph(x, observed, missing, 'exclude_before')
-    assert torch.bincount(target, minlength=NUM_ITEMS)[~missing].tolist() == [observed] * observed
+def test_excluded_items_take_no_place(x: Tensor, missing: Tensor) -> None:
+    """As if they were not there, though some of the observed items point away from each other."""
+    observed = (~missing).nonzero().view(-1)
+    (source, target), weight = build_knn_graph(x[observed], 5, knn_missing='exclude_before')
+    expected = torch.diag(missing.to(x.dtype))
+    expected[observed[target], observed[source]] = weight
+    torch.testing.assert_close(dense(build_knn_graph(x, 5, missing, 'exclude_before')), expected)
 
 
 @pytest.mark.parametrize('block_size', [1, 2, 7, NUM_ITEMS, 1000])
@@ -102,7 +105,30 @@ def test_excluded_items_may_hold_anything(x: Tensor, missing: Tensor) -> None:
 @pytest.mark.parametrize('value', ['zero', 'identical', 'opposite'])
 def test_rows_of_no_or_the_same_direction_give_finite_weights(x: Tensor, rows: slice, value: str) -> None:
     x[rows] = {'zero': 0.0, 'identical': 1.0, 'opposite': -x[0]}[value]
-    _, weight = build_knn_graph(x, 8)
+    for knn_missing in ('drop_after', 'exclude_before'):
+        _, weight = build_knn_graph(x, 8, knn_missing=knn_missing)
+        assert weight.isfinite().all()
+
+
+@pytest.mark.parametrize('offset', [1e-3, 0.0, -1e-3])
+def test_opposite_rows_have_no_edge_and_keep_their_loops(offset: float) -> None:
+    """With an edge of similarity near -1, the sum of each row would be near zero and weights some thousands."""
+    x = torch.tensor([[1.0, 0.0], [-1.0, offset]])
+    edge_index, weight = build_knn_graph(x, 2, knn_missing='exclude_before')
+    assert edge_index.tolist() == [[0, 1], [0, 1]]
+    torch.testing.assert_close(weight, torch.ones(2))
+
+
+def test_no_item_loses_all_edges_and_no_weight_is_negative_or_above_one(x: Tensor) -> None:
+    matrix = dense(build_knn_graph(x, NUM_ITEMS, knn_missing='exclude_before'))
+    assert (matrix.diagonal() > 0).all()
+    assert (matrix >= 0).all()
+    assert (matrix <= 1 + 1e-9).all()
+
+
+def test_items_whose_places_are_all_taken_by_missing_twins_give_finite_weights() -> None:
+    missing = torch.tensor([True, True, True, False, False])
+    _, weight = build_knn_graph(torch.ones(5, 3), 2, missing, 'drop_after')
     assert weight.isfinite().all()
 
 

@@ -59,13 +59,7 @@ def test_protocol_meets_the_share_in_every_group() -> None:
     data = HoldOutNewItems(0.2)(ladder(1000))
     is_new = data['item'].is_new
     losing = missing_matrix(MissingModality(0.6)(data)).any(dim=1)
-    cold = torch.arange(1000) < 700  # the ladder ties above 50, so only the size of the cold part is known
-    assert abs(int(losing[is_new].sum()) - 120) <= 2
-    assert abs(int(losing[~is_new].sum()) - 480) <= 2
-    assert int(losing.sum()) == 600
-    # Without ties the groups are known exactly.
-    data['item'].popularity = torch.arange(1000)
-    losing = missing_matrix(MissingModality(0.6)(data)).any(dim=1)
+    cold = torch.arange(1000) < 700  # the ladder ties above 50: then the lower ids are cold
     for group in (cold & is_new, cold & ~is_new, ~cold & is_new, ~cold & ~is_new):
         assert abs(int(losing[group].sum()) - 0.6 * int(group.sum())) < 1
 

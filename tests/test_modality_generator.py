@@ -70,6 +70,13 @@ def test_noise_is_added_in_training_only_and_comes_from_the_generator(net: Modal
     assert make(1).equal(make(2))
 
 
+def test_noise_of_a_training_pass_is_on_the_input_of_the_decoder_alone(net: ModalityGenerator) -> None:
+    general, preference = parts(0), parts(1)
+    found = net(general, preference, torch.Generator().manual_seed(1))['audio']  # the first, so its noise is too
+    made = net.translate('audio', general), net.generate_specific('audio', preference['audio'])
+    assert found.equal(net.decode('audio', *made, 0.1, torch.Generator().manual_seed(1)))
+
+
 @pytest.mark.parametrize('names', [[], ['image']])
 def test_fewer_than_two_modalities_are_an_error(names: list[str]) -> None:
     with pytest.raises(ValueError, match='two or more modalities'):

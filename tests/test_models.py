@@ -11,8 +11,9 @@ from model_training import all_scores, draw_batch, make_checkerboard, train
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from dgmrec_pyg.config import DGMRecConfig
 from dgmrec_pyg.errors import UserError
-from dgmrec_pyg.nn import MODELS, Popularity, Recommender
+from dgmrec_pyg.nn import MODELS, DGMRec, LightGCN, Popularity, Recommender
 from dgmrec_pyg.schema import training_edges
 
 NAMES = list(MODELS)
@@ -22,6 +23,17 @@ EMBEDDING = [name for name in NAMES if name != 'popularity']
 
 def make(name: str, data: HeteroData, seed: int = 0) -> Recommender:
     return MODELS[name].from_data(data, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(('model', 'config', 'message'), [
+    (DGMRec, LightGCN.config_class(), r'DGMRec takes its settings as DGMRecConfig \(got LightGCNConfig\)'),
+    (LightGCN, DGMRecConfig(), r'LightGCN takes its settings as LightGCNConfig \(got DGMRecConfig\)'),
+    (DGMRec, {'knn_k': 3}, r'DGMRec takes its settings as DGMRecConfig \(got dict\)'),
+])
+def test_settings_of_another_model_are_refused(small_data: HeteroData, model: type[Recommender], config: object,
+                                               message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        model.from_data(small_data, config)
 
 
 def seen_matrix(data: HeteroData) -> Tensor:

@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from dgmrec_pyg.datasets import MultimodalDataset, data_hash, write_mask_file
+from dgmrec_pyg.datasets.multimodal import find_mask_file
 from dgmrec_pyg.errors import UserError
 from dgmrec_pyg.schema import build_data
 
@@ -53,6 +54,7 @@ class Mark(BaseTransform):
     ('auto', [1], [1, 4]),
     (0.2, [1], [1, 4]),
     (0.4, [1, 2], [4]),
+    (0.1 + 0.1 + 0.2 + 1e-12, [1, 2], [4]),
     ('none', [], [4]),
 ])
 def test_the_mask_is_joined_with_rows_of_nan(root: Path, missing: str | float, image: list[int],
@@ -77,6 +79,14 @@ def test_no_mask_file_means_no_mask(root: Path) -> None:
     dataset = MultimodalDataset(root, 'toy')
     assert dataset.mask_file is None
     assert not dataset[0]['item'].missing_image.any()
+
+
+@pytest.mark.parametrize(('ratio', 'name'), [
+    (0.2, 'missing_0.2.npz'), (0.4, 'missing_0.4.npz'), (0.7 - 0.3, 'missing_0.4.npz'), (0.3, None), (0.0, None)])
+def test_find_mask_file(root: Path, ratio: float, name: str | None) -> None:
+    assert 0.7 - 0.3 != 0.4
+    assert find_mask_file(root / 'toy', ratio) == (None if name is None else root / 'toy' / name)
+    assert find_mask_file(root / 'none', ratio) is None
 
 
 def test_is_a_pyg_dataset(root: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dgmrec_pyg.errors import UserError
 from dgmrec_pyg.evaluation.metrics import evaluation_users, per_user_metrics, ranking_metrics
-from dgmrec_pyg.ranking import rank_items, rank_items_with_scores
+from dgmrec_pyg.ranking import rank_items
 
 NUM_USERS, NUM_ITEMS = 23, 31
 
@@ -55,7 +55,7 @@ def test_rank_items_equals_naive_ranking(values: str, k: int, block_size: int | 
     table = request.getfixturevalue(values)
     seen = random_pairs(250, seed=3)
     users = torch.tensor([7, 0, 22, 3, 4, 11, 15, 7])
-    ranked = rank_items(lambda block: table[block], users, seen, k, NUM_ITEMS, block_size)
+    ranked, _ = rank_items(lambda block: table[block], users, seen, k, NUM_ITEMS, block_size)
     assert ranked.tolist() == naive_rank(table, users, seen, k, set(range(NUM_ITEMS)))
 
 
@@ -64,7 +64,7 @@ def test_candidates_and_minus_infinity_are_not_ranked(scores: Tensor) -> None:
     candidates = torch.zeros(NUM_ITEMS, dtype=torch.bool)
     candidates[::3] = True
     scores[:, 6] = -math.inf
-    ranked = rank_items(lambda block: scores[block], users, seen, 20, NUM_ITEMS, candidates=candidates)
+    ranked, _ = rank_items(lambda block: scores[block], users, seen, 20, NUM_ITEMS, candidates=candidates)
     assert ranked.tolist() == naive_rank(scores, users, seen, 20, set(range(0, NUM_ITEMS, 3)))
     assert (ranked == -1).any()
     assert not (ranked == 6).any()
@@ -72,7 +72,7 @@ def test_candidates_and_minus_infinity_are_not_ranked(scores: Tensor) -> None:
 
 def test_seen_items_are_never_ranked(scores: Tensor) -> None:
     seen = random_pairs(400, seed=5)
-    ranked = rank_items(lambda block: scores[block], torch.arange(NUM_USERS), seen, NUM_ITEMS, NUM_ITEMS)
+    ranked, _ = rank_items(lambda block: scores[block], torch.arange(NUM_USERS), seen, NUM_ITEMS, NUM_ITEMS)
     is_seen = torch.zeros(NUM_USERS, NUM_ITEMS, dtype=torch.bool)
     is_seen[seen[0], seen[1]] = True
     assert ((ranked >= 0).sum(dim=1) == (~is_seen).sum(dim=1)).all()
@@ -82,7 +82,7 @@ def test_seen_items_are_never_ranked(scores: Tensor) -> None:
 
 def test_user_who_has_seen_everything_has_no_ranking(scores: Tensor) -> None:
     seen = torch.stack([torch.full((NUM_ITEMS,), 4), torch.arange(NUM_ITEMS)])
-    ranked, values = rank_items_with_scores(lambda block: scores[block], torch.tensor([4, 5]), seen, 3, NUM_ITEMS)
+    ranked, values = rank_items(lambda block: scores[block], torch.tensor([4, 5]), seen, 3, NUM_ITEMS)
     assert ranked[0].tolist() == [-1, -1, -1]
     assert values[0].tolist() == [-math.inf] * 3
     assert (ranked[1] >= 0).all()
@@ -91,7 +91,7 @@ def test_user_who_has_seen_everything_has_no_ranking(scores: Tensor) -> None:
 @pytest.mark.parametrize('seen', [None, torch.empty(2, 0, dtype=torch.long)])
 def test_nothing_seen(scores: Tensor, seen: Tensor | None) -> None:
     users = torch.arange(NUM_USERS)
-    ranked, values = rank_items_with_scores(lambda block: scores[block], users, seen, 6, NUM_ITEMS)
+    ranked, values = rank_items(lambda block: scores[block], users, seen, 6, NUM_ITEMS)
     expected = scores.topk(6)
     assert ranked.equal(expected.indices)
     assert values.equal(expected.values)
@@ -99,7 +99,7 @@ def test_nothing_seen(scores: Tensor, seen: Tensor | None) -> None:
 
 def test_no_users(scores: Tensor) -> None:
     users = torch.empty(0, dtype=torch.long)
-    ranked = rank_items(lambda block: scores[block], users, random_pairs(9, seed=6), 5, NUM_ITEMS)
+    ranked, _ = rank_items(lambda block: scores[block], users, random_pairs(9, seed=6), 5, NUM_ITEMS)
     assert ranked.shape == (0, 5)
     assert set(ranking_metrics(ranked, random_pairs(9, seed=6), users, ks=(5,)).values()) == {0.0}
 
@@ -107,8 +107,8 @@ def test_no_users(scores: Tensor) -> None:
 def test_scores_are_not_written_to_and_may_share_memory() -> None:
     popularity = torch.arange(NUM_ITEMS).float()
     before = popularity.clone()
-    ranked = rank_items(lambda block: popularity.expand(block.numel(), -1), torch.arange(NUM_USERS),
-                        torch.tensor([[0], [NUM_ITEMS - 1]]), 1, NUM_ITEMS)
+    ranked, _ = rank_items(lambda block: popularity.expand(block.numel(), -1), torch.arange(NUM_USERS),
+                           torch.tensor([[0], [NUM_ITEMS - 1]]), 1, NUM_ITEMS)
     assert ranked.view(-1).tolist() == [NUM_ITEMS - 2] + [NUM_ITEMS - 1] * (NUM_USERS - 1)
     assert popularity.equal(before)
 
@@ -142,7 +142,7 @@ def test_metrics_equal_naive_loop(scores: Tensor, ks: tuple[int, ...]) -> None:
     seen = random_pairs(400, seed=7)  # some users then have fewer than k items to rank
     labels = random_pairs(60, seed=8, num_users=NUM_USERS - 4)
     users = torch.tensor([18, 2, 3, 5, 21, 20, 9, 10, 0, 11])
-    pred = rank_items(lambda block: scores[block], users, seen, max(ks), NUM_ITEMS)
+    pred, _ = rank_items(lambda block: scores[block], users, seen, max(ks), NUM_ITEMS)
     true: dict[int, set[int]] = {}
     for user, item in labels.t().tolist():
         true.setdefault(user, set()).add(item)
@@ -172,7 +172,7 @@ def test_repeated_labels_count_once() -> None:
 
 def test_order_of_users_does_not_change_metrics(scores: Tensor) -> None:
     labels, users = random_pairs(80, seed=9), torch.arange(NUM_USERS)
-    pred = rank_items(lambda block: scores[block], users, None, 10, NUM_ITEMS)
+    pred, _ = rank_items(lambda block: scores[block], users, None, 10, NUM_ITEMS)
     order = torch.randperm(NUM_USERS, generator=torch.Generator().manual_seed(0))
     expected = ranking_metrics(pred, labels, users, ks=(5, 10))
     assert ranking_metrics(pred[order], labels, users[order], ks=(5, 10)) == pytest.approx(expected, abs=1e-6)
@@ -180,7 +180,7 @@ def test_order_of_users_does_not_change_metrics(scores: Tensor) -> None:
 
 def test_per_user_metrics_have_the_same_mean(scores: Tensor) -> None:
     labels, users = random_pairs(20, seed=10), torch.arange(NUM_USERS)
-    pred = rank_items(lambda block: scores[block], users, None, 10, NUM_ITEMS)
+    pred, _ = rank_items(lambda block: scores[block], users, None, 10, NUM_ITEMS)
     expected = ranking_metrics(pred, labels, users, ks=(5, 10))
     has_label = torch.isin(users, labels[0])
     assert not has_label.all()
@@ -208,7 +208,7 @@ def test_blocks_stay_small_however_many_users() -> None:
         asked.append(block.numel())
         return torch.zeros(block.numel(), 5000)
 
-    ranked = rank_items(score, torch.arange(1000), None, 3, 5000)
+    ranked, _ = rank_items(score, torch.arange(1000), None, 3, 5000)
     assert ranked.tolist() == [[0, 1, 2]] * 1000
     assert sum(asked) == 1000
     assert max(asked) * 5000 * 4 <= 64 * 2**20

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,6 +175,41 @@ def test_resume_with_other_settings(folder: Path, capsys: Output, arguments: lis
     assert everything(Path()) == before
 
 
+Damage = Callable[[dict[str, Any]], object]
+DAMAGED_CONFIG: dict[str, Damage] = {
+    'settings are a number': lambda config: config['run'].update(settings=5),
+    'settings are numbers': lambda config: config['run'].update(settings=[5]),
+    'no text for a set': lambda config: config['run'].update(dataset=5),
+    'no number for a seed': lambda config: config['run'].update(seed=None),
+    'unknown device': lambda config: config['run'].update(device='gpu'),
+    'unknown preset': lambda config: config['run'].update(preset='paper'),
+    'unknown name': lambda config: config['run'].update(datasett='tiny'),
+    'no part': lambda config: config.pop('model'),
+}
+
+
+@pytest.mark.parametrize('case', DAMAGED_CONFIG)
+def test_resume_with_a_damaged_config(folder: Path, capsys: Output, case: str) -> None:
+    assert main(['--dataset', 'tiny', '--output', 'out', '--quiet', '--model', 'popularity']) == 0
+    config = json.loads(Path('out/config.json').read_text())
+    DAMAGED_CONFIG[case](config)
+    Path('out/config.json').write_text(json.dumps(config))
+    check_error(['--resume', '--output', 'out'], Path(), "'out/config.json' is damaged (", capsys)
+
+
+@pytest.mark.parametrize('change', [
+    lambda state: [state.pop(key) for key in list(state) if key != 'format'],
+    lambda state: state['fit']['records'][1].pop('epoch'),
+    lambda state: state['fit'].update(records=[]),
+], ids=['no state', 'half a record', 'no records'])
+def test_resume_with_a_damaged_checkpoint(folder: Path, capsys: Output, change: Damage) -> None:
+    assert main(['--dataset', 'tiny', '--output', 'out', '--quiet', *QUICK]) == 0
+    state = torch.load('out/checkpoint.pt', weights_only=True)
+    change(state)
+    torch.save(state, 'out/checkpoint.pt')
+    check_error(['--resume', '--output', 'out', '--epochs', '3'], Path(), 'is damaged or of another model (', capsys)
+
+
 # Bad input ############################################################################################################
 
 
@@ -215,7 +251,7 @@ BAD_FILES: dict[str, tuple[Change, str]] = {
     'negative id': (lambda f: add_lines(f, '1\t-1\t0'), "line 402: itemID is '-1'; a whole number from 0"),
     'id out of range': (lambda f: add_lines(f, '1\t30\t0', '1\t31\t0'), "itemID is '30'; 'image_feat.npy' has 30 rows"),
     'unknown label': (lambda f: add_lines(f, '1\t1\t3'), "x_label is '3'"),
-    'half a line': (lambda f: add_lines(f, '1\t1'), "x_label is 'nan'"),
+    'half a line': (lambda f: add_lines(f, '1\t1'), 'line 402: x_label is empty'),
     'binary file': (lambda f: (f / 'tiny.inter').write_bytes(bytes(range(256))), "tiny.inter' has no column 'userID'"),
     'features with too few rows': (lambda f: change_features(f, lambda x: x[:-1]), 'needs one row per item'),
     'features of one dimension': (lambda f: change_features(f, lambda x: x[:, 0]), 'has shape [30]'),
@@ -245,6 +281,9 @@ BAD_ARGUMENTS: dict[str, tuple[list[str], str]] = {
     'setting of a wrong type': (['--set', 'knn_k=many'], "setting 'knn_k' must be of type int (got 'many')"),
     'setting out of range': (['--set', 'graph_refresh_rate=2'], 'must be between 0 and 1 (got 2.0)'),
     'unknown choice': (['--set', 'imputation=median'], 'must be one of mean, zero'),
+    'setting of 400 digits': (['--set', 'learning_rate=1' + '0' * 400], 'takes whole numbers of at most 2147483647'),
+    'setting of 5000 digits': (['--set', 'knn_k=' + '1' * 5000], "setting 'knn_k' must be of type int"),
+    'batch of 21 digits': (['--batch-size', '1' + '0' * 20], "setting 'batch_size' takes whole numbers of at most"),
     'setting without =': (['--set', 'knn_k'], "--set takes key=value (got 'knn_k')"),
     'no epochs': (['--epochs', '0'], "setting 'epochs' must be greater than 0 (got 0)"),
     'epochs in words': (['--epochs', 'ten'], "argument --epochs: invalid int value: 'ten'"),

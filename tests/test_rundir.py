@@ -26,6 +26,7 @@ DESCRIPTION: dict[str, Any] = {
 }
 RECORDS = [{'epoch': epoch, 'loss': 1.0 / epoch, 'val': None if epoch == 2 else {'recall@20': 0.1 * epoch}}
            for epoch in (1, 2, 3)]
+FIRST = ['config.json', 'metrics.jsonl']
 STATE = {'fit': {'epoch': 2, 'records': RECORDS[:2]}}
 
 
@@ -37,12 +38,17 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def contents(path: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in path.iterdir()}
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A run that was stopped in its third epoch, after a checkpoint in the second."""
     path = tmp_path / 'run'
     output = RunDirectory(path)
-    assert output.open(DESCRIPTION) is None
+    assert output.state_to_resume(DESCRIPTION) is None
+    output.open(DESCRIPTION)
     for record in RECORDS:
         output.add_epoch(record)
     output.save_state(STATE)
@@ -55,7 +61,7 @@ def test_nothing_is_made_before_it_is_opened(tmp_path: Path) -> None:
     assert not output.is_open
     output.open(DESCRIPTION)
     assert output.is_open
-    assert sorted(file.name for file in output.path.iterdir()) == ['config.json', 'metrics.jsonl']
+    assert sorted(file.name for file in output.path.iterdir()) == FIRST
 
 
 def test_config_holds_the_description_and_versions(path: Path) -> None:
@@ -96,24 +102,68 @@ def test_folders_that_cannot_be_made(path: Path, place: str) -> None:
     assert not output.is_open
 
 
+@pytest.mark.parametrize('is_there', [False, True])
+def test_what_was_not_used_is_discarded(tmp_path: Path, is_there: bool) -> None:
+    path = tmp_path if is_there else tmp_path / 'a' / 'b'
+    output = RunDirectory(path)
+    output.discard_unused()  # nothing was made yet
+    output.open(DESCRIPTION)
+    output.discard_unused()
+    assert list(tmp_path.iterdir()) == []
+    assert not output.is_open
+    RunDirectory(path).open(DESCRIPTION)
+    assert sorted(file.name for file in path.iterdir()) == FIRST
+
+
+def test_what_belongs_to_others_is_not_discarded(tmp_path: Path) -> None:
+    output = RunDirectory(tmp_path / 'a' / 'b')
+    output.open(DESCRIPTION)
+    (tmp_path / 'a' / 'b' / 'notes').touch()
+    output.discard_unused()
+    assert [file.name for file in output.path.iterdir()] == ['notes']
+
+
+def test_a_folder_with_results_or_resumed_is_not_discarded(path: Path, tmp_path: Path) -> None:
+    with_epoch, with_metrics = RunDirectory(tmp_path / 'epoch'), RunDirectory(tmp_path / 'metrics')
+    for output in (with_epoch, with_metrics):
+        output.open(DESCRIPTION)
+    with_epoch.add_epoch(RECORDS[0])
+    with_metrics.write_metrics({})
+    resumed = RunDirectory(path, resume=True)
+    resumed.open(DESCRIPTION)
+    for output in (with_epoch, with_metrics, resumed):
+        before = sorted(output.path.iterdir())
+        output.discard_unused()
+        assert output.is_open
+        assert sorted(output.path.iterdir()) == before
+
+
 # Resuming #############################################################################################################
 
 
 def test_resuming_drops_epochs_after_the_checkpoint(path: Path) -> None:
-    state = RunDirectory(path, resume=True).open(DESCRIPTION)
+    output = RunDirectory(path, resume=True)
+    before = contents(path)
+    state = output.state_to_resume(DESCRIPTION)
     assert state is not None
     assert state['fit'] == STATE['fit']
+    assert contents(path) == before
+    output.open(DESCRIPTION, state['fit']['records'])
     assert lines(path / 'metrics.jsonl') == RECORDS[:2]
 
 
 def test_more_epochs_may_be_asked_for(path: Path) -> None:
-    assert RunDirectory(path, resume=True).open(changed('training', epochs=9)) is not None
+    output = RunDirectory(path, resume=True)
+    assert output.state_to_resume(changed('training', epochs=9)) is not None
+    output.open(changed('training', epochs=9))
     assert json.loads((path / 'config.json').read_text())['training']['epochs'] == 9
 
 
 def test_without_a_checkpoint_it_starts_at_the_beginning(path: Path) -> None:
     (path / 'checkpoint.pt').unlink()
-    assert RunDirectory(path, resume=True).open(DESCRIPTION) is None
+    output = RunDirectory(path, resume=True)
+    assert output.state_to_resume(DESCRIPTION) is None
+    output.open(DESCRIPTION)
     assert lines(path / 'metrics.jsonl') == []
 
 
@@ -126,10 +176,10 @@ def test_without_a_checkpoint_it_starts_at_the_beginning(path: Path) -> None:
     (changed('model', newer=1), r'newer None \(model\), now it is 1'),
 ])
 def test_another_run_is_refused(path: Path, description: dict[str, Any], message: str) -> None:
-    before = {file.name: file.read_bytes() for file in path.iterdir()}
+    before = contents(path)
     with pytest.raises(UserError, match=message):
-        RunDirectory(path, resume=True).open(description)
-    assert {file.name: file.read_bytes() for file in path.iterdir()} == before
+        RunDirectory(path, resume=True).state_to_resume(description)
+    assert contents(path) == before
 
 
 @pytest.mark.parametrize('content', ['', '{"run": {}}', '[]', '{"run": 1, "model": 2, "training": 3, "data": 4}', 'a'])
@@ -142,7 +192,7 @@ def test_damaged_config(path: Path, content: str) -> None:
 def test_damaged_checkpoint(path: Path) -> None:
     (path / 'checkpoint.pt').write_bytes(b'nonsense')
     with pytest.raises(UserError, match='cannot be read'):
-        RunDirectory(path, resume=True).open(DESCRIPTION)
+        RunDirectory(path, resume=True).state_to_resume(DESCRIPTION)
     assert lines(path / 'metrics.jsonl') == RECORDS
 
 

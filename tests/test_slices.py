@@ -9,7 +9,7 @@ from torch_geometric.data import HeteroData
 from dgmrec_pyg.evaluation.metrics import ranking_metrics
 from dgmrec_pyg.evaluation.slices import item_slices, missing_patterns, sliced_metrics
 from dgmrec_pyg.ranking import rank_items
-from dgmrec_pyg.schema import ITEM, missing_key, missing_mask, set_training_edges
+from dgmrec_pyg.schema import ITEM, build_data, cold_items, missing_mask
 
 MISSING = {
     'text': torch.tensor([False, False, True, True, True]),
@@ -45,22 +45,15 @@ def test_patterns_of_data_are_a_partition(small_data: HeteroData) -> None:
     assert (torch.stack(patterns).sum(dim=0) == 1).all()
 
 
-def test_cold_items_are_the_least_popular(small_data: HeteroData) -> None:
-    popularity = torch.tensor([3, 0, 2, 1, 1, 0, 1, 5, 1, 1])
-    small_data[ITEM].num_nodes = 10
-    for modality in ('audio', 'image', 'text'):
-        small_data[ITEM][missing_key(modality)] = torch.zeros(10, dtype=torch.bool)
-    item = torch.arange(10).repeat_interleave(popularity)
-    set_training_edges(small_data, torch.stack([torch.arange(item.numel()), item]))
+def test_cold_and_warm_items_are_a_partition(small_data: HeteroData) -> None:
     slices = item_slices(small_data)
-    # By popularity, ties by id: 1 5 | 3 4 6 8 9 | 2 0 7.
-    assert slices['cold'].nonzero().view(-1).tolist() == [1, 3, 4, 5, 6, 8, 9]
+    assert slices['cold'].equal(cold_items(small_data))
     assert slices['warm'].equal(~slices['cold'])
 
 
-def test_equally_popular_items_are_split_by_id(small_data: HeteroData) -> None:
-    set_training_edges(small_data, torch.empty(2, 0, dtype=torch.long))
-    assert item_slices(small_data)['cold'].nonzero().view(-1).tolist() == list(range(28))
+def test_data_without_modalities_has_no_pattern() -> None:
+    data = build_data(num_users=3, num_items=4, edge_index=torch.tensor([[0, 1], [0, 3]]), features={})
+    assert item_slices(data).keys() == {'cold', 'warm'}
 
 
 def test_new_items_only_where_the_data_has_them(small_data: HeteroData) -> None:
@@ -74,7 +67,7 @@ def test_new_items_only_where_the_data_has_them(small_data: HeteroData) -> None:
 def test_sliced_metrics_limit_labels_but_not_the_ranking(small_data: HeteroData) -> None:
     users = torch.arange(20)
     scores = torch.randn(30, 40, generator=torch.Generator().manual_seed(0))
-    pred = rank_items(lambda block: scores[block], users, None, 10, 40)
+    pred, _ = rank_items(lambda block: scores[block], users, None, 10, 40)
     labels = small_data['user', 'interacts', 'item'].test_edge_label_index
     slices = item_slices(small_data)
     result = sliced_metrics(pred, labels, users, slices, ks=(5, 10))

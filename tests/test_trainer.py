@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import re
 import signal
@@ -241,6 +242,45 @@ def test_the_best_of_the_first_part_stays_the_best(small_data: HeteroData) -> No
     second.load_state_dict(first.state_dict())
     assert second.fit().best_epoch == 2
     assert all_scores(second.model).equal(all_scores(first.model))
+
+
+def without(*keys: str) -> Callable[[dict[str, Any]], object]:
+    def change(state: dict[str, Any]) -> None:
+        for key in keys[:-1]:
+            state = state[key]
+        del state[keys[-1]]
+
+    return change
+
+
+DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    'nothing in it': (lambda state: state.clear(), "KeyError: 'best_model'"),
+    'no fit': (without('fit'), "KeyError: 'fit'"),
+    'fit of another kind': (lambda state: state.update(fit=5), 'TypeError'),
+    'no best epoch': (without('fit', 'best_epoch'), "KeyError: 'best_epoch'"),
+    'a parameter lacks': (without('best_model', 'user_embedding.weight'), 'Missing key'),
+    'parameters of another size': (lambda state: state['model'].update({'user_embedding.weight': torch.zeros(2, 2)}),
+                                   'size mismatch'),
+    'no generators': (lambda state: state['generators'].clear(), "KeyError: 'sampler'"),
+    'a record lacks': (lambda state: state['fit']['records'].pop(0), 'epochs 1 to 4 are not all there'),
+    'no epoch in a record': (lambda state: state['fit']['records'][1].pop('epoch'), 'epochs 1 to 4 are not all there'),
+    'no loss in a record': (lambda state: state['fit']['records'][1].pop('loss'), 'epochs 1 to 4 are not all there'),
+    'a record of another kind': (lambda state: state['fit']['records'].append('a'), 'AttributeError'),
+    'another best epoch': (lambda state: state['fit'].update(best_epoch=1), 'epoch 1 is not the best'),
+    'best epoch after the last': (lambda state: state['fit'].update(best_epoch=5), 'IndexError'),
+}
+
+
+@pytest.mark.parametrize('case', DAMAGE)
+def test_a_damaged_state_is_refused(small_data: HeteroData, case: str) -> None:
+    change, message = DAMAGE[case]
+    trainer = make_trainer(small_data, validation=Scripted([0.1, 0.2, 0.1, 0.1]), model=light_gcn(small_data))
+    trainer.fit()
+    state = copy.deepcopy(trainer.state_dict())
+    change(state)
+    with pytest.raises(UserError, match=f'is damaged or of another model .*{message}.*; start a new run') as caught:
+        make_trainer(small_data, model=light_gcn(small_data)).load_state_dict(state)
+    assert '\n' not in str(caught.value)
 
 
 # What goes wrong ######################################################################################################

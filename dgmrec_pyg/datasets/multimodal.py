@@ -106,7 +106,7 @@ class MultimodalDataset(InMemoryDataset):
         self.name = self._folder.name
         super().__init__(str(self._folder.parent), transform, pre_transform, force_reload=force_reload)
         data = read_mmrec(self._folder)
-        self.mask_file = _find_mask_file(self._folder, missing)
+        self.mask_file = _choose_mask_file(self._folder, missing)
         if self.mask_file is not None:
             _apply_mask_file(data, self.mask_file)
         if pre_transform is not None:
@@ -123,6 +123,16 @@ class MultimodalDataset(InMemoryDataset):
                 f'test={edges.test_edge_label_index.size(1)}, modalities={{{sizes}}}, mask={mask})')
 
 
+def find_mask_file(folder: str | os.PathLike[str], ratio: float) -> Path | None:
+    """Returns the mask file of a missing ratio in the folder of a set, or :obj:`None` if there is none.
+
+    Args:
+        folder (str or PathLike): The folder.
+        ratio (float): The missing ratio.
+    """
+    return next((path for known, path in find_mask_files(folder).items() if math.isclose(known, ratio)), None)
+
+
 def _unknown(name: str, root: Path) -> UserError:
     folders = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     known = sorted({*SOURCES, *folders})
@@ -130,18 +140,17 @@ def _unknown(name: str, root: Path) -> UserError:
                      f'(known: {", ".join(known[:20])}); put its files into \'{(root / name).absolute()}\'')
 
 
-def _find_mask_file(folder: Path, missing: str | float | os.PathLike[str]) -> Path | None:
+def _choose_mask_file(folder: Path, missing: str | float | os.PathLike[str]) -> Path | None:
     """Returns the mask file that :obj:`missing` speaks of."""
     if missing == NONE:
         return None
-    files = find_mask_files(folder)
     if missing == AUTO:
-        return next(iter(files.values()), None)
+        return next(iter(find_mask_files(folder).values()), None)
     if isinstance(missing, int | float):
-        for ratio, path in files.items():
-            if math.isclose(ratio, missing):
-                return path
-        ratios = ', '.join(map(str, files)) or 'none'
+        found = find_mask_file(folder, missing)
+        if found is not None:
+            return found
+        ratios = ', '.join(map(str, find_mask_files(folder))) or 'none'
         raise UserError(f"'{folder}' has no mask file for the missing ratio {missing} (there: {ratios}); the transform "
                         'MissingModality draws a mask of any ratio')
     path = Path(missing).expanduser()

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dgmrec_pyg.evaluation.slices import missing_patterns
+from dgmrec_pyg.imputation import observed_mean
 
 # A feature row this near to the mean, relative to the size of the features, differs from it by rounding only.
 _ROUNDING = 1e-5
@@ -20,7 +21,6 @@ def generation_quality(
     imputed: Mapping[str, Tensor],
     truth: Mapping[str, Tensor],
     missing: Mapping[str, Tensor],
-    observed_mean: Mapping[str, Tensor] | None = None,
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Returns the mean cosine similarity of generated and of imputed features to the true ones.
 
@@ -43,8 +43,6 @@ def generation_quality(
         truth (Mapping[str, torch.Tensor]): The true features; rows that are not finite are unknown. Modalities that
             are not in it are left out.
         missing (Mapping[str, torch.Tensor]): For each modality the bool mask ``[num_items]`` of items that lack it.
-        observed_mean (Mapping[str, torch.Tensor], optional): For each modality the mean ``[F]`` to subtract.
-            (default: the mean of the true rows of items that have the modality, zero if there are none)
 
     Returns:
         dict: For each modality and each pattern of :func:`~dgmrec_pyg.evaluation.slices.missing_patterns` (and
@@ -56,8 +54,7 @@ def generation_quality(
     for modality in sorted(truth):
         true = truth[modality]
         known = true.isfinite().all(dim=1)
-        observed = true[known & ~missing[modality]]
-        mean = observed.sum(dim=0) / max(1, observed.size(0)) if observed_mean is None else observed_mean[modality]
+        mean = observed_mean(true, missing[modality] | ~known)
         tables = {'true': true, 'generated': generated[modality], 'imputed': imputed[modality]}
         hidden = known & missing[modality]
         rows = {**{name: mask & hidden for name, mask in patterns.items()}, 'all': hidden}

@@ -63,7 +63,7 @@ def ranking_metrics(
     ``hit_ratio@20``. Nothing is rounded. Without any label every value is 0.
 
     Args:
-        pred (torch.Tensor): Ranked items ``[N, k]`` as :func:`rank_items` returns them.
+        pred (torch.Tensor): Ranked items ``[N, k]``, the first that :func:`~dgmrec_pyg.ranking.rank_items` returns.
         edge_label_index (torch.Tensor): The true (user, item) pairs ``[2, L]``; pairs of other users are ignored,
             repeated pairs count once.
         users (torch.Tensor): The user of each row of :obj:`pred`, distinct, ``[N]``.

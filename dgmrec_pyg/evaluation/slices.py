@@ -10,7 +10,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.utils import coalesce
 
 from dgmrec_pyg.evaluation.metrics import DEFAULT_KS, ranking_metrics
-from dgmrec_pyg.schema import COLD_SHARE, ITEM, item_popularity, missing_mask, modality_names
+from dgmrec_pyg.schema import ITEM, cold_items, missing_matrix, modality_names
 
 
 def missing_patterns(missing: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -26,19 +26,13 @@ def missing_patterns(missing: Mapping[str, Tensor]) -> dict[str, Tensor]:
         dict[str, torch.Tensor]: For each pattern that occurs the bool mask ``[num_items]`` of its items.
     """
     names = sorted(missing)
-    if not names:
-        return {}
-    matrix = torch.stack([missing[name] for name in names], dim=1)
-    patterns, pattern_of_item = matrix.unique(dim=0, return_inverse=True)
-    return {_pattern_name(names, pattern): pattern_of_item == number
-            for number, pattern in enumerate(patterns.tolist())}
+    return _patterns(names, torch.stack([missing[name] for name in names], dim=1)) if names else {}
 
 
 def item_slices(data: HeteroData) -> dict[str, Tensor]:
     """Returns the slices of the items of :obj:`data` that metrics are reported for.
 
-    These are the patterns of :func:`missing_patterns`, ``cold`` (the 70 % of items with the fewest training
-    interactions, before new items were held out; of equally popular items the one with the lower id counts as colder)
+    These are the patterns of :func:`missing_patterns`, ``cold`` (:func:`~dgmrec_pyg.schema.cold_items`)
     and ``warm`` (the rest), and, where :obj:`data` has held-out new items, ``new`` and ``old``.
 
     Args:
@@ -47,9 +41,8 @@ def item_slices(data: HeteroData) -> dict[str, Tensor]:
     Returns:
         dict[str, torch.Tensor]: For each slice that has items the bool mask ``[num_items]`` of its items.
     """
-    slices = missing_patterns({name: missing_mask(data, name) for name in modality_names(data)})
-    cold = _cold_items(item_popularity(data))
-    slices |= {'cold': cold, 'warm': ~cold}
+    cold = cold_items(data)
+    slices = _patterns(modality_names(data), missing_matrix(data)) | {'cold': cold, 'warm': ~cold}
     is_new = data[ITEM].get('is_new')
     if is_new is not None:
         slices |= {'new': is_new, 'old': ~is_new}
@@ -69,7 +62,7 @@ def sliced_metrics(
     label in the slice do not count.
 
     Args:
-        pred (torch.Tensor): Ranked items ``[N, k]`` as :func:`~dgmrec_pyg.ranking.rank_items` returns them.
+        pred (torch.Tensor): Ranked items ``[N, k]``, the first that :func:`~dgmrec_pyg.ranking.rank_items` returns.
         edge_label_index (torch.Tensor): The true (user, item) pairs ``[2, L]``; pairs of other users are ignored.
         users (torch.Tensor): The user of each row of :obj:`pred`, distinct, ``[N]``.
         slices (Mapping[str, torch.Tensor]): For each slice the bool mask ``[num_items]`` of its items.
@@ -91,14 +84,16 @@ def sliced_metrics(
     return result
 
 
+def _patterns(names: Sequence[str], matrix: Tensor) -> dict[str, Tensor]:
+    """Returns :func:`missing_patterns` of a bool matrix ``[num_items, num_modalities]``."""
+    if not names:
+        return {}
+    patterns, pattern_of_item = matrix.unique(dim=0, return_inverse=True)
+    return {_pattern_name(names, pattern): pattern_of_item == number
+            for number, pattern in enumerate(patterns.tolist())}
+
+
 def _pattern_name(names: Sequence[str], lacks: Sequence[bool]) -> str:
     if all(lacks):
         return 'missing:all'
     return 'missing:' + ('+'.join(name for name, lack in zip(names, lacks, strict=True) if lack) or 'none')
-
-
-def _cold_items(popularity: Tensor) -> Tensor:
-    coldest_first = popularity.argsort(stable=True)
-    cold = torch.zeros_like(popularity, dtype=torch.bool)
-    cold[coldest_first[:round(COLD_SHARE * popularity.numel())]] = True
-    return cold

@@ -46,7 +46,7 @@ class SplitEvaluator:
             score (Callable): From users ``[B]`` to the scores of all items ``[B, num_items]``.
         """
         seen = self.train_edge_index if self.seen_edge_index is None else self.seen_edge_index
-        return rank_items(score, self.users, seen, max(self.ks), self.num_items)
+        return rank_items(score, self.users, seen, max(self.ks), self.num_items)[0]
 
     def metrics(self, ranking: Tensor) -> dict[str, float]:
         """Returns the metrics of a ranking; see :func:`~dgmrec_pyg.evaluation.metrics.ranking_metrics`."""

@@ -42,10 +42,14 @@ class ModalityGenerator(torch.nn.Module):
     Translators and specific generators are two linear layers with a tanh between them; decoders are linear. The other
     modalities are concatenated in the order of their names, whatever the order of the input.
 
+    Noise (:func:`perturb`) is added where a call names its length: DGMRec's losses perturb the input of whatever part
+    they train, and its generation of features, like :meth:`forward`, the decoder's input alone.
+
     Args:
         in_channels (dict): For each modality the size of its features; two or more modalities.
         hidden_channels (int): The size :math:`d` of both parts. (default: :obj:`64`)
-        noise_scale (float): Length of the noise that :func:`perturb` adds to every input. (default: :obj:`0.1`)
+        noise_scale (float): Length of the noise that :meth:`forward` adds to the decoder's input in training mode.
+            (default: :obj:`0.1`)
 
     Shapes:
         - **general, preference:** for each modality :math:`(I, d)`
@@ -74,7 +78,7 @@ class ModalityGenerator(torch.nn.Module):
         Args:
             modality (str): The modality to make.
             general (Mapping[str, torch.Tensor]): General parts by modality; the one of :obj:`modality` is not used.
-            noise_scale (float): Noise on the input. (default: :obj:`0.0`)
+            noise_scale (float): Length of the noise on the input. (default: :obj:`0.0`)
             generator (torch.Generator, optional): Draws the noise. (default: the global one)
         """
         others = torch.cat([general[other] for other in self.in_channels if other != modality], dim=1)
@@ -82,12 +86,27 @@ class ModalityGenerator(torch.nn.Module):
 
     def generate_specific(self, modality: str, preference: Tensor, noise_scale: float = 0.0,
                           generator: torch.Generator | None = None) -> Tensor:
-        """Makes the specific part of a modality from the preferences of the items' users, ``[I, d]``."""
+        """Makes the specific part of a modality from the preferences of the items' users, ``[I, d]``.
+
+        Args:
+            modality (str): The modality to make.
+            preference (torch.Tensor): The items' preferences in this modality, ``[I, d]``.
+            noise_scale (float): Length of the noise on the input. (default: :obj:`0.0`)
+            generator (torch.Generator, optional): Draws the noise. (default: the global one)
+        """
         return self.specific[modality](perturb(preference, noise_scale, generator))
 
     def decode(self, modality: str, general: Tensor, specific: Tensor, noise_scale: float = 0.0,
                generator: torch.Generator | None = None) -> Tensor:
-        """Turns both parts into features of a modality, ``[I, F_m]``."""
+        """Turns both parts into features of a modality, ``[I, F_m]``.
+
+        Args:
+            modality (str): The modality to make.
+            general (torch.Tensor): General parts, ``[I, d]``.
+            specific (torch.Tensor): Specific parts, ``[I, d]``.
+            noise_scale (float): Length of the noise on both, side by side. (default: :obj:`0.0`)
+            generator (torch.Generator, optional): Draws the noise. (default: the global one)
+        """
         return self.decoder[modality](perturb(torch.cat([general, specific], dim=1), noise_scale, generator))
 
     def forward(self, general: Mapping[str, Tensor], preference: Mapping[str, Tensor],
@@ -99,8 +118,8 @@ class ModalityGenerator(torch.nn.Module):
                 :class:`~dgmrec_pyg.nn.DisentangledEncoder` gives them.
             preference (Mapping[str, torch.Tensor]): Item preferences by modality, as
                 :class:`~dgmrec_pyg.nn.ModalityPreference` gives them.
-            generator (torch.Generator, optional): Draws the noise, which is added in training mode only.
-                (default: the global one)
+            generator (torch.Generator, optional): Draws the noise, which is added to the decoder's input alone, and in
+                training mode only. (default: the global one)
         """
         scale = self.noise_scale if self.training else 0.0
         return {

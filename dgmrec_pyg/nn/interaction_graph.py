@@ -60,6 +60,7 @@ class InteractionGraph(torch.nn.Module):
         (pointer, item), _ = self.adjacencies['user_mean'].edge_index.get_csc()
         start, count = pointer[users], pointer[users + 1] - pointer[users]
         offset = count.cumsum(0) - count
+        # A GPU waits here once: how many edges there are depends on who the users are.
         edge = (start - offset).repeat_interleave(count)
         edge = edge + torch.arange(edge.numel(), device=x.device)
         return F.embedding_bag(item[edge], x, offset, mode='mean')

@@ -16,9 +16,8 @@ from dgmrec_pyg.nn.knn_graph import blend_rows, build_knn_graph
 class ItemGraphs(torch.nn.Module):
     r"""Holds one nearest-neighbor graph :math:`\mathbf{K}_m` per modality and spreads features over it.
 
-    There are up to three graphs per modality: the *initial* one; the *current* one, in which :meth:`refresh` has
-    connected items that lack the modality by their generated features; and, where items are held out as new, the
-    *inference* one, which also connects those. While training, new items are cut off from all others.
+    There are two graphs per modality: the *initial* one, and the *current* one, in which :meth:`refresh` has connected
+    items that lack the modality by their generated features. Held-out new items are cut off from all others in both.
 
     Args:
         missing (dict): For each modality the items that lack it, bool ``[I]``.
@@ -38,7 +37,6 @@ class ItemGraphs(torch.nn.Module):
         self.conv = ModalityGraphConv(num_layers)
         self.initial: dict[str, Adjacency] = {}
         self.current: dict[str, Adjacency] = {}
-        self.inference: dict[str, Adjacency] = {}
 
     @torch.no_grad()
     def build(self, features: Mapping[str, Tensor]) -> None:
@@ -48,10 +46,8 @@ class ItemGraphs(torch.nn.Module):
             features (Mapping[str, torch.Tensor]): For each modality ``[I, F_m]``.
         """
         for modality, x in features.items():
-            cut = self.missing[modality] if self.is_new is None else self.missing[modality] | self.is_new
-            graph = build_knn_graph(x, self.k, cut, self.knn_missing)
+            graph = self._knn_graph(x, self.missing[modality])
             self.initial[modality] = self.current[modality] = self._adjacency(graph)
-            self._connect_new(modality, x)
 
     @torch.no_grad()
     def refresh(self, features: Mapping[str, Tensor], rate: float) -> None:
@@ -63,23 +59,19 @@ class ItemGraphs(torch.nn.Module):
             rate (float): Share of the new graph.
         """
         for modality, x in features.items():
-            rows = self.missing[modality]
-            if self.is_new is not None:
-                rows = rows & ~self.is_new
-            old = self.current[modality]
+            missing, old = self.missing[modality], self.current[modality]
             graph = blend_rows((old.edge_index.as_tensor(), old.edge_weight),
-                               build_knn_graph(x, self.k, self.is_new, 'exclude_before'), rows, rate, x.size(0))
+                               self._knn_graph(x, torch.zeros_like(missing)), missing, rate, x.size(0))
             self.current[modality] = self._adjacency(graph)
-            self._connect_new(modality, x)
 
-    def _connect_new(self, modality: str, x: Tensor) -> None:
-        """Gives new items the neighbors that their present features have among all items."""
+    def _knn_graph(self, x: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
+        """The graph of all items; new ones only have a loop and take nobody's place among the nearest."""
         if self.is_new is None:
-            return
-        current = self.current[modality]
-        graph = blend_rows((current.edge_index.as_tensor(), current.edge_weight), build_knn_graph(x, self.k),
-                           self.is_new, 1.0, x.size(0))
-        self.inference[modality] = self._adjacency(graph)
+            return build_knn_graph(x, self.k, missing, self.knn_missing)
+        old, new = (~self.is_new).nonzero().view(-1), self.is_new.nonzero().view(-1)
+        edge_index, edge_weight = build_knn_graph(x[old], self.k, missing[old], self.knn_missing)
+        return (torch.cat([old[edge_index], new.expand(2, -1)], dim=1),
+                torch.cat([edge_weight, edge_weight.new_ones(new.numel())]))
 
     def _adjacency(self, graph: tuple[Tensor, Tensor]) -> Adjacency:
         num_items = next(iter(self.missing.values())).numel()
@@ -91,22 +83,19 @@ class ItemGraphs(torch.nn.Module):
         Args:
             modality (str): Name of the modality.
             x (torch.Tensor): Item features, ``[I, C]``.
-            role (str): ``'current'``, ``'initial'`` or ``'inference'`` (the current one unless there are new
-                items). (default: ``'current'``)
+            role (str): ``'current'`` or ``'initial'``. (default: ``'current'``)
         """
         return self.conv(x, *self.graph(modality, role))
 
     def graph(self, modality: str, role: str = 'current') -> Adjacency:
         """Returns one graph; see :meth:`forward`."""
-        if role == 'inference' and self.is_new is None:
-            role = 'current'
-        return {'initial': self.initial, 'current': self.current, 'inference': self.inference}[role][modality]
+        return {'initial': self.initial, 'current': self.current}[role][modality]
 
     def _apply(self, fn: Any, recurse: bool = True) -> ItemGraphs:
         super()._apply(fn, recurse)
         self.missing = {modality: fn(mask) for modality, mask in self.missing.items()}
         self.is_new = None if self.is_new is None else fn(self.is_new)
-        for graphs in (self.initial, self.current, self.inference):
+        for graphs in (self.initial, self.current):
             graphs.update({modality: graph.apply(fn) for modality, graph in graphs.items()})
         return self
 
@@ -115,7 +104,7 @@ class ItemGraphs(torch.nn.Module):
         return {
             role: {modality: (graph.edge_index.as_tensor().clone(), graph.edge_weight)
                    for modality, graph in getattr(self, role).items()}
-            for role in ('initial', 'current', 'inference')
+            for role in ('initial', 'current')
         }
 
     def set_extra_state(self, state: dict[str, dict[str, tuple[Tensor, Tensor]]]) -> None:

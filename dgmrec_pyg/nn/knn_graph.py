@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.utils import coalesce, scatter
 
-KNN_MISSING = ('drop_after', 'exclude_before')
+from dgmrec_pyg.config import KNN_MISSING
 
 
 def build_knn_graph(x: Tensor, k: int, missing: Tensor | None = None, knn_missing: str = 'drop_after',
@@ -16,17 +16,19 @@ def build_knn_graph(x: Tensor, k: int, missing: Tensor | None = None, knn_missin
     :math:`\mathbf{D}^{-1/2} \mathbf{A} \mathbf{D}^{-1/2}`, with :math:`\mathbf{D}` the sums over an item's neighbors
     (as in `"Mining Latent Structures for Multimedia Recommendation" <https://arxiv.org/abs/2104.09036>`_).
 
-    An item is its own nearest neighbor (save among identical rows). Items that lack the modality are neither source
-    nor target of any edge but a loop of weight 1. Similarities are computed in blocks of rows: memory is
+    An item is its own nearest neighbor (save among identical rows). Items that lack the modality are neither source nor
+    target of any edge but a loop of weight 1. Similarities are computed in blocks of rows: memory is
     ``block_size * num_items``, never ``num_items ** 2``.
 
     Args:
         x (torch.Tensor): Item features, ``[I, F]``. With ``'drop_after'`` the rows of missing items must hold imputed
             values, which take places among the :obj:`k`; with ``'exclude_before'`` they are not used.
-        k (int): Number of neighbors.
+        k (int): Number of neighbors, at most.
         missing (torch.Tensor, optional): Items that lack the modality, bool ``[I]``. (default: none)
-        knn_missing (str): ``'drop_after'`` drops missing items from the :obj:`k` neighbors found, as released;
-            ``'exclude_before'`` looks for :obj:`k` neighbors among the observed items. (default: ``'drop_after'``)
+        knn_missing (str): ``'drop_after'`` drops missing items from the :obj:`k` neighbors found, as released, and
+            keeps neighbors of negative similarity, whose weights may explode: where such an item's sum is zero or
+            less, its edges weigh nothing. ``'exclude_before'`` looks for :obj:`k` neighbors of positive similarity
+            among the observed items. (default: ``'drop_after'``)
         block_size (int): Rows per block. (default: :obj:`1024`)
 
     Returns:
@@ -43,33 +45,32 @@ def build_knn_graph(x: Tensor, k: int, missing: Tensor | None = None, knn_missin
     if missing is None:
         missing = torch.zeros(num_items, dtype=torch.bool, device=x.device)
     if knn_missing == 'exclude_before':
-        x = x.masked_fill(missing.unsqueeze(1), 0.0)
+        x = x.masked_fill(missing.unsqueeze(1), 0.0)  # similar to none, so behind all that can have an edge
     if not x.isfinite().all():
         raise ValueError('features must be finite; impute missing items before their neighbors are looked for')
     x = F.normalize(x)
-    neighbor, similarity = _nearest(x, k, missing if knn_missing == 'exclude_before' else None, block_size)
+    neighbor, similarity = _nearest(x, k, block_size)
 
     target = torch.arange(num_items, device=x.device).repeat_interleave(neighbor.size(1))
     source, similarity = neighbor.flatten(), similarity.flatten()
-    keep = ~(missing[source] | missing[target]) & similarity.isfinite()
+    keep = ~(missing[source] | missing[target])
+    if knn_missing == 'exclude_before':
+        keep &= similarity > 0
     loop = missing.nonzero().view(-1)
     source, target = torch.cat([source[keep], loop]), torch.cat([target[keep], loop])
     weight = torch.cat([similarity[keep], x.new_ones(loop.numel())])
 
     degree = scatter(weight, target, dim_size=num_items)
-    # Features of no direction (zero rows) or opposite ones would give 1/0 or the root of a negative number.
-    scale = torch.where(degree > 1e-12, degree.clamp(min=1e-12).rsqrt(), torch.zeros_like(degree))
+    # Rows of zeros, and items all whose places are taken by identical, missing ones, have no sum to divide by.
+    scale = degree.rsqrt().masked_fill(degree <= 0, 0.0)
     return torch.stack([source, target]), weight * scale[source] * scale[target]
 
 
-def _nearest(x: Tensor, k: int, excluded: Tensor | None, block_size: int) -> tuple[Tensor, Tensor]:
+def _nearest(x: Tensor, k: int, block_size: int) -> tuple[Tensor, Tensor]:
     """The k most similar rows of each row of unit length and their similarities, ``[I, k]`` each."""
     neighbors, similarities = [], []
     for block in x.split(block_size):
-        similarity = block @ x.t()
-        if excluded is not None:
-            similarity.masked_fill_(excluded, float('-inf'))
-        similarity, neighbor = similarity.topk(min(k, x.size(0)), dim=1)
+        similarity, neighbor = (block @ x.t()).topk(min(k, x.size(0)), dim=1)
         neighbors.append(neighbor)
         similarities.append(similarity)
     return torch.cat(neighbors), torch.cat(similarities)

@@ -61,8 +61,7 @@ class _InfoNCE(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, temperature: float, index_a: Tensor, index_b: Tensor) -> Tensor:
         num_pairs = index_a.numel()
-        count_a = torch.bincount(index_a, minlength=a.size(0)).to(a.dtype)
-        count_b = torch.bincount(index_b, minlength=b.size(0)).to(a.dtype)
+        count_a, count_b = _count(index_a, a), _count(index_b, b)
         # A right row of n pairs counts n times, exp(x + log n); one of no pair, log 0, not even in the maximum.
         weight = torch.addmm(temperature * count_b.log(), a, b.t())
         top = weight.amax(dim=1, keepdim=True)
@@ -84,3 +83,9 @@ class _InfoNCE(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         grad_a, grad_b = ctx.saved_tensors
         return grad_a * grad_outputs[0], grad_b * grad_outputs[0], None, None, None
+
+
+def _count(index: Tensor, rows: Tensor) -> Tensor:
+    """Returns how often each of the rows occurs, ``[N]``; on a GPU ``bincount`` would wait for the index."""
+    counts = index.new_zeros(rows.size(0)).index_add_(0, index, torch.ones_like(index))
+    return counts.to(rows.dtype)

@@ -22,6 +22,7 @@ METRIC = 'recall@20'
 """What early stopping watches, unrounded."""
 
 Record = dict[str, Any]
+_RECORD_KEYS = {'epoch', 'loss', 'terms', 'train_seconds', 'eval_seconds', 'val'}
 
 
 @dataclass
@@ -136,16 +137,28 @@ class Trainer:
 
         Args:
             state (dict): What :meth:`state_dict` returned, for the same model, data and settings.
+
+        Raises:
+            UserError: If the state is damaged or of another model.
         """
-        self.model.load_state_dict(state['model'])
+        try:
+            self._load(state)
+        except Exception as error:  # A damaged state fails in many ways.
+            reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+            raise UserError(f'the checkpoint to go on from is damaged or of another model ({reason:.200}); start a new '
+                            'run in another folder') from error
+
+    def _load(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state['best_model'])  # Shows now, not after training, whether it fits.
         self._best_state = state['best_model']
+        self.model.load_state_dict(state['model'])
         self.optimizer.load_state_dict(state['optimizer'])
         for name, optimizer in self.model.auxiliary_optimizers().items():
             optimizer.load_state_dict(state['auxiliary_optimizers'][name])
         self.scheduler.last_epoch = state['scheduler']['last_epoch']
         for name, generator in self._generators().items():
             generator.set_state(state['generators'][name])
-        self.fit_state = Fit(**state['fit'], resumed_after=state['fit']['epoch'])
+        self.fit_state = _fit_to_go_on(state['fit'])
 
     def _epoch(self, epoch: int) -> Record:
         """Trains one epoch and evaluates it when it is due."""
@@ -207,6 +220,17 @@ class Trainer:
         if self.model.generator is not None:
             generators['model'] = self.model.generator
         return generators
+
+
+def _fit_to_go_on(state: dict[str, Any]) -> Fit:
+    """The fit of a state, if its records are all there."""
+    fit = Fit(state['best_epoch'], state['best_val'], state['epoch'], state['records'], resumed_after=state['epoch'])
+    whole = [record['epoch'] for record in fit.records if record.keys() == _RECORD_KEYS]
+    if whole != list(range(1, fit.epoch + 1)):
+        raise ValueError(f'epochs 1 to {fit.epoch} are not all there')
+    if fit.best_epoch > 0 and fit.best_val != fit.records[fit.best_epoch - 1]['val']:
+        raise ValueError(f'epoch {fit.best_epoch} is not the best')
+    return fit
 
 
 def _copy(state: Any) -> Any:

@@ -8,16 +8,16 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from dgmrec_pyg.errors import UserError
-from dgmrec_pyg.schema import INTERACTS, ITEM, item_popularity, set_training_edges, training_edges
-from dgmrec_pyg.transforms.strata import cold_items, draw_share
+from dgmrec_pyg.schema import INTERACTS, ITEM, cold_items, item_popularity, set_training_edges, training_edges
+from dgmrec_pyg.transforms.strata import draw_share
 
 
 class HoldOutNewItems(BaseTransform):
     r"""Draws new items and moves all their interactions to the test labels.
 
     The new-item setting of `"Disentangling and Generating Modalities for Recommendation in Missing Modality
-    Scenarios" <https://arxiv.org/abs/2504.16352>`_: a share :obj:`ratio` of the coldest 70 % of the items (by training
-    popularity, ties broken at random) and the same share of the rest become new. Every training and validation
+    Scenarios" <https://arxiv.org/abs/2504.16352>`_: a share :obj:`ratio` of the coldest 70 % of the items
+    (:func:`~dgmrec_pyg.schema.cold_items`) and the same share of the rest become new. Every training and validation
     interaction of a new item becomes a test label. Users whose interactions were all with new items are left without
     training edges.
 
@@ -47,7 +47,7 @@ class HoldOutNewItems(BaseTransform):
             raise UserError("HoldOutNewItems: data['item'].is_new is there already; hold out new items only once")
         edge_index = training_edges(data)
         popularity = item_popularity(data)
-        is_new = self._draw(popularity).to(edge_index.device)
+        is_new = self._draw(cold_items(data)).to(edge_index.device)
         data[ITEM].is_new = is_new
         data[ITEM].popularity = popularity
 
@@ -60,12 +60,11 @@ class HoldOutNewItems(BaseTransform):
         set_training_edges(data, edge_index[:, ~new_train])
         return data
 
-    def _draw(self, popularity: Tensor) -> Tensor:
-        """Returns the new items, bool ``[num_items]``."""
+    def _draw(self, cold: Tensor) -> Tensor:
+        """Returns the new items, bool ``[num_items]`` on the CPU."""
         generator = torch.Generator().manual_seed(self.seed)
-        cold = cold_items(popularity, generator)
-        is_new = torch.zeros_like(cold)
-        is_new[torch.cat(draw_share(cold.long(), self.ratio, generator))] = True
+        is_new = torch.zeros(cold.numel(), dtype=torch.bool)
+        is_new[torch.cat(draw_share(cold.long().cpu(), self.ratio, generator))] = True
         return is_new
 
     def __repr__(self) -> str:

@@ -10,8 +10,8 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from dgmrec_pyg.errors import UserError, near_miss
-from dgmrec_pyg.schema import ITEM, item_popularity, missing_key, missing_mask, modality_names
-from dgmrec_pyg.transforms.strata import cold_items, draw_share, exact_counts
+from dgmrec_pyg.schema import ITEM, cold_items, missing_key, missing_mask, modality_names
+from dgmrec_pyg.transforms.strata import draw_share, exact_counts
 
 PATTERNS = ('protocol', 'independent', 'level')
 
@@ -22,11 +22,12 @@ class MissingModality(BaseTransform):
     A share :obj:`ratio` of the items lacks at least one of the :math:`M` modalities. How they lack them:
 
     * ``'protocol'``: the protocol of `"Disentangling and Generating Modalities for Recommendation in Missing Modality
-      Scenarios" <https://arxiv.org/abs/2504.16352>`_. Items are divided into the coldest 70 % by training popularity
-      and the rest, both into new and old ones where ``data['item'].is_new`` is there, and each group loses the same
-      share. Of the items that lose something, :math:`1/M` lose all modalities; the others are shared out evenly to the
-      :math:`2^M - 2` ways of losing some. So with two modalities a quarter lose the first, a quarter the second,
-      half both; with three, each of the six partial ways gets 1/9 and losing all 3/9, as in the paper.
+      Scenarios" <https://arxiv.org/abs/2504.16352>`_. Items are divided into the coldest 70 %
+      (:func:`~dgmrec_pyg.schema.cold_items`) and the rest, both into new and old ones where ``data['item'].is_new`` is
+      there, and each group loses the same share. Of the items that lose something, :math:`1/M` lose all modalities; the
+      others are shared out evenly to the :math:`2^M - 2` ways of losing some. So with two modalities a quarter lose the
+      first, a quarter the second, half both; with three, each of the six partial ways gets 1/9 and losing all 3/9, as
+      in the paper.
     * ``'independent'``: each modality is hidden for a share :math:`p` of the items, whatever the other modalities do.
       :math:`p = 1 - (1 - \textrm{ratio})^{1/M}`, so that the *expected* share of items that lack at least one is
       :obj:`ratio`; the number of items that lack a modality is the same for each.
@@ -34,10 +35,10 @@ class MissingModality(BaseTransform):
       choose them.
 
     Numbers of items are exact, not drawn: they are rounded by largest remainders, at most one item off per group and
-    way, and (except for ``'independent'``) :obj:`ratio` times the number of items is met overall. Ties of popularity
-    and of rounding are broken at random. What was missing before stays missing; :obj:`ratio` speaks of the new draw
-    alone. Only the masks ``missing_<modality>`` change; features stay in place. The same seed draws the same masks, in
-    whatever order the modalities were put into the graph.
+    way, and (except for ``'independent'``) :obj:`ratio` times the number of items is met overall. Ties of rounding are
+    broken at random. What was missing before stays missing; :obj:`ratio` speaks of the new draw alone. Only the masks
+    ``missing_<modality>`` change; features stay in place. The same seed draws the same masks, in whatever order the
+    modalities were put into the graph.
 
     Popularity is ``data['item'].popularity`` where :class:`HoldOutNewItems` has stored it, else the number of training
     edges.
@@ -80,7 +81,7 @@ class MissingModality(BaseTransform):
             shares = torch.full((len(ways), ), 1 / len(ways), dtype=torch.double)
             lacks = _draw(one_group, self.ratio, ways, shares, generator)
         else:
-            lacks = _draw(_groups(data, generator), self.ratio, *_protocol_ways(len(names)), generator)
+            lacks = _draw(_groups(data), self.ratio, *_protocol_ways(len(names)), generator)
         for column, name in enumerate(names):
             mask = missing_mask(data, name)
             data[ITEM][missing_key(name)] = mask | lacks[:, column].to(mask.device)
@@ -116,9 +117,9 @@ def _protocol_ways(num_modalities: int) -> tuple[Tensor, Tensor]:
     return ways, shares
 
 
-def _groups(data: HeteroData, generator: torch.Generator) -> Tensor:
+def _groups(data: HeteroData) -> Tensor:
     """Numbers the protocol's groups (cold or warm, new or old), int64 ``[num_items]``."""
-    cold = cold_items(item_popularity(data), generator)
+    cold = cold_items(data).cpu()
     is_new = data[ITEM].get('is_new', torch.zeros_like(cold)).cpu()
     return cold.long() + 2 * is_new.long()
 

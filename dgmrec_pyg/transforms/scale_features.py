@@ -11,6 +11,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from dgmrec_pyg.errors import UserError, near_miss
+from dgmrec_pyg.imputation import observed_mean
 from dgmrec_pyg.schema import ITEM, feature_key, item_features, missing_mask, modality_names
 
 
@@ -49,28 +50,19 @@ class ScaleFeatures(BaseTransform):
         return f"{self.__class__.__name__}(method='{self.method}')"
 
 
-def _observed_mean(x: Tensor, missing: Tensor) -> Tensor:
-    """Returns the mean of observed rows, ``[F]`` (zeros if there is none), summed in float64.
-
-    So the mean of a constant column is that very constant, and what is left of it is zero.
-    """
-    total = torch.where(missing[:, None], 0, x).sum(dim=0, dtype=torch.double)
-    return (total / (~missing).sum().clamp(min=1)).to(x.dtype)
-
-
 def _divide(x: Tensor, scale: Tensor) -> Tensor:
     """Divides by the scale, or by 1 where that is zero."""
     return x / torch.where(scale > 0, scale, 1).to(x.dtype)
 
 
 def _standard(x: Tensor, missing: Tensor) -> Tensor:
-    centered = x - _observed_mean(x, missing)
-    return _divide(centered, _observed_mean(centered.square(), missing).sqrt())
+    centered = x - observed_mean(x, missing)
+    return _divide(centered, observed_mean(centered.square(), missing).sqrt())
 
 
 def _global(x: Tensor, missing: Tensor) -> Tensor:
-    centered = x - _observed_mean(x, missing)
-    return _divide(centered, _observed_mean(centered.square(), missing).mean().sqrt())
+    centered = x - observed_mean(x, missing)
+    return _divide(centered, observed_mean(centered.square(), missing).mean().sqrt())
 
 
 def _unit(x: Tensor, missing: Tensor) -> Tensor:

@@ -1,26 +1,9 @@
-"""Dividing items into groups, and drawing exact numbers of them."""
+"""Drawing exact numbers of items from groups."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-from dgmrec_pyg.schema import COLD_SHARE
-
-
-def cold_items(popularity: Tensor, generator: torch.Generator) -> Tensor:
-    """Marks the coldest 70 % of the items, bool ``[num_items]``; ties at the border are broken at random.
-
-    Args:
-        popularity (torch.Tensor): Number of training interactions, ``[num_items]``.
-        generator (torch.Generator): Breaks the ties; lives on the CPU.
-    """
-    num_items = popularity.numel()
-    shuffled = torch.randperm(num_items, generator=generator)
-    coldest = shuffled[popularity.cpu()[shuffled].argsort(stable=True)][:round(COLD_SHARE * num_items)]
-    cold = torch.zeros(num_items, dtype=torch.bool)
-    cold[coldest] = True
-    return cold
 
 
 def exact_counts(quotas: Tensor, generator: torch.Generator) -> Tensor:

@@ -5,19 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from torch_geometric import EdgeIndex
-from torch_geometric.nn.conv import MessagePassing
 from torch_geometric.typing import Adj, OptTensor
-from torch_geometric.utils import spmm
 
-from dgmrec_pyg.nn.adjacency import matmul, without_guessed_size
+from dgmrec_pyg.nn.conv.light_gcn_conv import LightGCNConv
 
 
-class ModalityGraphConv(MessagePassing):
+class ModalityGraphConv(LightGCNConv):
     r"""Spreads item features over an item graph, from the `"Disentangling and Generating Modalities for
     Recommendation in Missing Modality Scenarios" <https://arxiv.org/abs/2504.16352>`_ paper:
-    :math:`\mathbf{K}_m^L \mathbf{X}` for the
-    weighted, directed graph :math:`\mathbf{K}_m` of :func:`~dgmrec_pyg.nn.build_knn_graph`.
+    :math:`\mathbf{K}_m^L \mathbf{X}` for the weighted, directed graph :math:`\mathbf{K}_m` of
+    :func:`~dgmrec_pyg.nn.build_knn_graph`. It is :obj:`num_layers` times a :class:`~dgmrec_pyg.nn.LightGCNConv`
+    that takes the weights as they are.
 
     Several inputs over the same graph are cheapest side by side, as columns of one :obj:`x`.
 
@@ -33,28 +31,16 @@ class ModalityGraphConv(MessagePassing):
         - **output:** :math:`(I, C)`
     """
 
-    SUPPORTS_FUSED_EDGE_INDEX = True
-
     def __init__(self, num_layers: int = 1, **kwargs: Any) -> None:
-        kwargs.setdefault('aggr', 'add')
-        super().__init__(**kwargs)
+        super().__init__(normalize=False, **kwargs)
         self.num_layers = num_layers
 
-    def forward(self, x: Tensor, edge_index: Adj, edge_weight: OptTensor = None) -> Tensor:
+    # Narrower than the base class on purpose: sources and targets are the same items.
+    def forward(self, x: Tensor, edge_index: Adj, edge_weight: OptTensor = None) -> Tensor:  # type: ignore[override]
         """Applies the graph :obj:`num_layers` times."""
-        size = (x.size(0), x.size(0))
-        edge_index = without_guessed_size(edge_index, size)
         for _ in range(self.num_layers):
-            x = self.propagate(edge_index, x=x, edge_weight=edge_weight, size=size)
+            x = super().forward(x, edge_index, edge_weight)
         return x
-
-    def message(self, x_j: Tensor, edge_weight: OptTensor) -> Tensor:
-        return x_j if edge_weight is None else edge_weight.view(-1, 1) * x_j
-
-    def message_and_aggregate(self, edge_index: Adj, x: Tensor, edge_weight: OptTensor) -> Tensor:
-        if isinstance(edge_index, EdgeIndex):
-            return matmul(edge_index, x, edge_weight)
-        return spmm(edge_index, x, reduce='sum')
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}(num_layers={self.num_layers})'

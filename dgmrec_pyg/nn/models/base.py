@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 
 from dgmrec_pyg.config import Settings
 from dgmrec_pyg.errors import UserError
-from dgmrec_pyg.ranking import rank_items_with_scores
+from dgmrec_pyg.ranking import rank_items
 from dgmrec_pyg.schema import ITEM, USER, training_edges
 
 
@@ -49,9 +49,13 @@ class Recommender(torch.nn.Module):
             generator (torch.Generator, optional): Draws the initial parameters, on CPU. (default: the global one)
 
         Raises:
-            UserError: If the model cannot work on the set.
+            UserError: If the settings are another model's, or the model cannot work on the set.
         """
-        model = cls(data, cls.config_class() if config is None else config)
+        config = cls.config_class() if config is None else config
+        if not isinstance(config, cls.config_class):
+            raise UserError(f'{cls.__name__} takes its settings as {cls.config_class.__name__} '
+                            f'(got {type(config).__name__})')
+        model = cls(data, config)
         model.reset_parameters(generator)
         return model
 
@@ -144,9 +148,8 @@ class Recommender(torch.nn.Module):
         if items is not None:
             candidates = torch.zeros(self.num_items, dtype=torch.bool, device=self.device)
             candidates[self._ids(items, self.num_items, 'item')] = True
-        ids, scores = rank_items_with_scores(self.scorer(), index.view(-1),
-                                             self.train_edge_index if exclude_seen else None, k, self.num_items,
-                                             candidates=candidates)
+        ids, scores = rank_items(self.scorer(), index.view(-1), self.train_edge_index if exclude_seen else None, k,
+                                 self.num_items, candidates=candidates)
         return (ids[0], scores[0]) if index.dim() == 0 else (ids, scores)
 
     def _ids(self, ids: int | Sequence[int] | Tensor, size: int, kind: str) -> Tensor:

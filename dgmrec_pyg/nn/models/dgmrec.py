@@ -20,6 +20,7 @@ from dgmrec_pyg.nn.item_graphs import ItemGraphs
 from dgmrec_pyg.nn.models import dgmrec_terms as terms
 from dgmrec_pyg.nn.models.base import Recommender
 from dgmrec_pyg.nn.models.dgmrec_terms import Parts, Side
+from dgmrec_pyg.nn.new_items import borrow_from_nearest
 from dgmrec_pyg.nn.preference import ModalityPreference
 from dgmrec_pyg.schema import ITEM, item_features, missing_mask, modality_names
 
@@ -40,8 +41,9 @@ class DGMRec(Recommender):
         + \sum_m \tilde{\mathbf{S}}_m \right) \qquad s_{ui} = \mathbf{z}_u^\top \mathbf{z}_i
 
     What an item lacks is generated from its other modalities and its users, once per epoch (:meth:`start_epoch`).
-    Held-out new items are cut off from the item graphs while training and connected when ranking; their id embedding,
-    which nothing trains, counts as zero.
+    Held-out new items take no part in training. When ranking, each of them borrows collaborative embedding and
+    filtered features from its nearest old items by its present features; the paper leaves their id embeddings, which
+    nothing trains, as they are.
 
     Args:
         data (HeteroData): A graph in the package's schema. Features of missing items are not used.
@@ -55,6 +57,7 @@ class DGMRec(Recommender):
     config: DGMRecConfig
     missing: Tensor
     is_new: Tensor | None
+    old_items: Tensor | None
 
     def __init__(self, data: HeteroData, config: DGMRecConfig) -> None:
         super().__init__(data, config)
@@ -67,7 +70,9 @@ class DGMRec(Recommender):
         in_channels = {m: x.size(1) for m, x in features.items()}
         missing = {m: missing_mask(data, m) for m in self.modalities}
         self.register_buffer('missing', torch.stack([missing[m] for m in self.modalities], dim=1), persistent=False)
-        self.register_buffer('is_new', data[ITEM].get('is_new'), persistent=False)
+        is_new = data[ITEM].get('is_new')
+        self.register_buffer('is_new', is_new, persistent=False)
+        self.register_buffer('old_items', None if is_new is None else (~is_new).nonzero().view(-1), persistent=False)
         self.any_missing = bool(self.missing.any())
 
         self.user_embedding = Embedding(self.num_users, size)
@@ -116,7 +121,7 @@ class DGMRec(Recommender):
 
     def features(self, modality: str) -> Tensor:
         """Returns the feature table of a modality with generated rows in place, ``[I, F]``."""
-        return self.feature_tables[self._known(modality)].detach()
+        return self.feature_tables[self._known(modality)].detach().clone()
 
     def general(self, modality: str) -> Tensor:
         """Returns the general part of a modality as encoded, ``[I, d]``."""
@@ -160,11 +165,27 @@ class DGMRec(Recommender):
     @torch.no_grad()
     def embed(self) -> tuple[Tensor, Tensor]:
         """Returns the fused embeddings, users ``[U, d]`` and items ``[I, d]``, over the graphs for inference."""
-        parts = self.parts('initial' if self.config.inference_graph == 'initial' else 'inference')
-        items = parts.items
-        if self.is_new is not None:
-            items = Side(items.collaborative.masked_fill(self.is_new.unsqueeze(1), 0.0), items.filtered)
+        parts = self.parts('initial' if self.config.inference_graph == 'initial' else 'current')
+        items = parts.items if self.is_new is None else self._connect_new_items(parts.items, self.is_new)
         return parts.users.fused(), items.fused()
+
+    def _connect_new_items(self, items: Side, is_new: Tensor) -> Side:
+        """Gives new items the means of their nearest old items: filtered features by each modality, the collaborative
+        embedding by the modalities that the item has (by all generated ones, where it has none)."""
+        new, size = is_new.nonzero().view(-1), self.config.hidden_channels
+        collaborative, filtered = [], []
+        for column, x in enumerate(self.feature_tables.values()):
+            block = items.filtered[:, 2 * size * column:2 * size * (column + 1)]
+            lenders = (~is_new & ~self.missing[:, column]).nonzero().view(-1)
+            borrowed = borrow_from_nearest(torch.cat([items.collaborative, block], dim=1), x, new, lenders,
+                                           self.config.knn_k)
+            collaborative.append(borrowed[:, :size])
+            filtered.append(borrowed[:, size:])
+        has = (~self.missing[new]).to(items.collaborative.dtype)
+        has = torch.where(has.sum(dim=1, keepdim=True) > 0, has, torch.ones_like(has))
+        mean = (torch.stack(collaborative, dim=1) * has.unsqueeze(2)).sum(dim=1) / has.sum(dim=1, keepdim=True)
+        return Side(items.collaborative.index_copy(0, new, mean),
+                    items.filtered.index_copy(0, new, torch.cat(filtered, dim=1)))
 
     # Training #########################################################################################################
 
@@ -198,11 +219,15 @@ class DGMRec(Recommender):
         parts = self.parts(users=users)
         missing = dict(zip(self.modalities, self.missing.t(), strict=True))
         batch = terms.make_batch(parts, user, pos_item, neg_item, missing)
+        learned, features = parts.items, dict(self.feature_tables)
+        if self.old_items is not None:
+            learned = learned.select(self.old_items)
+            features = {m: x.index_select(0, self.old_items) for m, x in features.items()}
         optional = {
             'feature_reg': lambda: terms.feature_reg(batch),
-            'reconstruction': lambda: terms.reconstruction(parts, dict(self.feature_tables), self.generator_net,
-                                                           config.noise_scale, generator),
-            'club': lambda: terms.club(parts, self.club, club_permutation, generator),
+            'reconstruction': lambda: terms.reconstruction(learned, features, self.generator_net, config.noise_scale,
+                                                           generator),
+            'club': lambda: terms.club(learned, self.club, club_permutation, generator),
             'inter_modal': lambda: terms.inter_modal(parts, batch, config.inter_modal_temperature),
             'intra_modal': lambda: terms.intra_modal(batch, config.inter_modal_temperature,
                                                      config.intra_modal_temperature),
@@ -230,8 +255,10 @@ class DGMRec(Recommender):
         """Fits q(general | specific) to what the encoders give now; nothing of it reaches the encoders."""
         with torch.no_grad():
             general, specific = self.encoder(self.feature_tables)
+        pool = torch.arange(self.num_items, device=self.device) if self.old_items is None else self.old_items
         for _ in range(CLUB_STEPS):
-            items = torch.randperm(self.num_items, generator=self.generator, device=self.device)[:CLUB_BATCH_SIZE]
+            order = torch.randperm(pool.numel(), generator=self.generator, device=self.device)
+            items = pool[order[:CLUB_BATCH_SIZE]]
             optimizer.zero_grad()
             torch.stack([club.learning_loss(specific[m][items], general[m][items])
                          for m, club in self.club.items()]).sum().backward()
@@ -252,7 +279,7 @@ class DGMRec(Recommender):
             rows = self.missing[:, column]
             if self.config.generate_for == 'single':
                 rows = rows & single
-            general_rows, specific_rows = self.item_graphs(m, made, 'inference')[rows].chunk(2, dim=1)
+            general_rows, specific_rows = self.item_graphs(m, made)[rows].chunk(2, dim=1)
             self.feature_tables[m].data[rows] = generator_net.decode(m, general_rows, specific_rows, scale,
                                                                      self.generator)
 
@@ -270,11 +297,15 @@ class DGMRec(Recommender):
 
 def _filled_features(data: HeteroData, modality: str, method: str) -> Tensor:
     """A new table of a modality's features, missing rows imputed unless a transform has done so."""
-    x, missing = item_features(data, modality), missing_mask(data, modality)
+    x, missing = item_features(data, modality).float(), missing_mask(data, modality)
     is_filled = data[ITEM].get('imputed') is not None
     used = torch.ones_like(missing) if is_filled else ~missing
     bad = (used & ~x.isfinite().all(dim=1)).nonzero().view(-1)
     if bad.numel() > 0:
         raise UserError(f"feature '{modality}' of {bad.numel()} items is not finite (first: item {int(bad[0])}); mark "
                         'these items as missing or mend the features')
-    return x.clone() if is_filled else impute(x, missing, method)
+    if is_filled:
+        return x.clone()
+    # What is known of new items stays theirs: others are not filled with it.
+    unusable = missing | data[ITEM].get('is_new', torch.zeros_like(missing))
+    return torch.where(missing.unsqueeze(1), impute(x, unusable, method), x)

@@ -116,7 +116,7 @@ def make_batch(parts: Parts, user: Tensor, pos_item: Tensor, neg_item: Tensor, m
         missing (Mapping[str, torch.Tensor]): By modality the items that lack it, bool ``[I]``.
     """
     items, inverse = distinct(torch.cat([pos_item, neg_item]))
-    pos_row, neg_row = inverse.split(pos_item.numel())
+    pos_row, neg_row = inverse[:pos_item.numel()], inverse[pos_item.numel():]
     positives, positive = distinct(pos_row)
     lacks = {m: mask.index_select(0, items) for m, mask in missing.items()}
     complete = (~torch.stack(list(lacks.values())).any(dim=0)).nonzero().view(-1)
@@ -171,10 +171,10 @@ def behavior_alignment(batch: Batch, temperature: float) -> Tensor:
             + info_nce_loss(users.collaborative, users.general_sum, temperature, batch.user))
 
 
-def reconstruction(parts: Parts, features: Mapping[str, Tensor], generator_net: ModalityGenerator, noise_scale: float,
+def reconstruction(items: Side, features: Mapping[str, Tensor], generator_net: ModalityGenerator, noise_scale: float,
                    generator: torch.Generator | None) -> Tensor:
-    """Compares decoded with present features, on all items."""
-    encoded = zip(parts.items.general, parts.items.specific, strict=True)
+    """Compares decoded with present features, on all items that take part in training."""
+    encoded = zip(items.general, items.specific, strict=True)
     return torch.stack([
         F.mse_loss(generator_net.decode(m, general.detach(), specific.detach(), noise_scale, generator), x)
         for (m, x), (general, specific) in zip(features.items(), encoded, strict=True)
@@ -195,10 +195,10 @@ def generation(parts: Parts, batch: Batch, generator_net: ModalityGenerator, noi
     return torch.stack(losses).sum()
 
 
-def club(parts: Parts, estimators: Mapping[str, torch.nn.Module], permutation: Tensor | None,
+def club(items: Side, estimators: Mapping[str, torch.nn.Module], permutation: Tensor | None,
          generator: torch.Generator | None) -> Tensor:
-    """Bounds what the general parts tell about the specific ones, on all items."""
-    encoded = zip(estimators.items(), parts.items.general, parts.items.specific, strict=True)
+    """Bounds what the general parts tell about the specific ones, on all items that take part in training."""
+    encoded = zip(estimators.items(), items.general, items.specific, strict=True)
     return torch.stack([estimator(specific, general, permutation, generator)
                         for (_, estimator), general, specific in encoded]).sum()
 

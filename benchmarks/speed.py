@@ -1,0 +1,219 @@
+"""Times the package, part by part, beside a textbook version and what the released implementation costs.
+
+    python benchmarks/speed.py --dataset tiktok --root data
+
+Everything is counted in units: one naive InfoNCE of 2,048 x 64, forward and backward, timed in the same run between
+the parts. Each version runs in a process of its own. See README.md beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import speed_report as show
+import torch
+from shapes import BABY, GROWTH, SMOKE, Shape, check_memory
+
+from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.files import atomic_path, write_text
+
+FOLDER = Path(__file__).resolve().parent
+SHAPES = {'baby-shaped': BABY}
+PRESET_OF = {'baby-shaped': 'baby'}  # any other set is its own
+TEXTBOOK_STEPS = {'baby-shaped': 5}  # where a whole epoch of the textbook version takes minutes
+GROWTH_STEPS = 10
+SMOKE_UNIT_REPEATS = 3
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
+    parser = argparse.ArgumentParser(prog='speed.py', description='Times training and evaluation, in units.')
+    parser.add_argument('--dataset', default='synthetic', metavar='NAME',
+                        help='synthetic, baby-shaped (made here), or the folder of a set under --root')
+    parser.add_argument('--root', default='data', metavar='DIR', help='where sets are kept (default: data)')
+    parser.add_argument('--preset', default='reference', choices=('reference', 'default'),
+                        help='settings (default: reference, the mathematics of the paper)')
+    parser.add_argument('--set', nargs='+', default=[], metavar='KEY=VALUE', dest='settings', help='change settings')
+    parser.add_argument('--epochs', type=_count, default=2, metavar='N', help='timed epochs (default: 2)')
+    parser.add_argument('--repeats', type=_count, default=5, metavar='N', help='of all other parts (default: 5)')
+    parser.add_argument('--steps', type=_count, metavar='N', help='time N steps per epoch only and extrapolate')
+    parser.add_argument('--textbook', action=argparse.BooleanOptionalAction, default=True,
+                        help='time the textbook version too (default: yes)')
+    parser.add_argument('--textbook-steps', type=_count, metavar='N',
+                        help='steps of the textbook version (default: all; 5 on baby-shaped)')
+    parser.add_argument('--time-to', type=float, metavar='RECALL',
+                        help='also train until validation has this Recall@20')
+    parser.add_argument('--profile', action='store_true', help='also write a trace and print the dearest operations')
+    parser.add_argument('--growth', nargs='*', type=_count, metavar='FACTOR',
+                        help='time the package on synthetic sets so many times as large, instead (default: 1 2 4 8)')
+    parser.add_argument('--smoke', action='store_true', help='the smallest size, to see that everything works')
+    parser.add_argument('--seed', type=int, default=0, metavar='N', help='of sets, parameters and batches (default: 0)')
+    parser.add_argument('--device', default='auto', choices=('auto', 'cpu', 'cuda'), help='where to compute')
+    parser.add_argument('--threads', type=_count, metavar='N', help='CPU threads (default: as PyTorch chooses)')
+    parser.add_argument('--output', type=Path, default=FOLDER / 'results', metavar='DIR',
+                        help='where results are written (default: results beside this file)')
+    return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f'give 1 or more (got {number})')
+    return number
+
+
+def speed(arguments: argparse.Namespace) -> None:
+    """Measures one set and writes ``speed-<dataset>.json`` and a plot."""
+    dataset = 'smoke' if arguments.smoke else arguments.dataset
+    shape = SMOKE if arguments.smoke else SHAPES.get(dataset)
+    task = base_task(arguments, shape, PRESET_OF.get(dataset, dataset))
+    if shape is not None:
+        check_memory(shape, arguments.textbook)
+    name = report_name(dataset, arguments)
+    report: dict[str, Any] = {'dataset': dataset, 'preset': arguments.preset, 'machine': machine(),
+                              'released': show.RELEASED.get(dataset, {}), 'targets': show.TARGETS.get(dataset, {}),
+                              'versions': {'package': run_task(task | {'kind': 'parts'})}}
+    if arguments.textbook:
+        steps = arguments.textbook_steps or arguments.steps or TEXTBOOK_STEPS.get(dataset)
+        report['versions']['textbook'] = run_task(task | {'kind': 'parts', 'version': 'textbook', 'epochs': 1,
+                                                          'repeats': min(2, task['repeats']), 'steps': steps})
+    if arguments.time_to is not None:
+        report['time_to'] = run_task(task | {'kind': 'time_to', 'recall': arguments.time_to})
+    if arguments.profile:
+        trace = arguments.output / f'trace-{name}.json'
+        report['profile'] = run_task(task | {'kind': 'profile', 'trace': str(trace)})
+    report['unit'] = summary([seconds for part in (*report['versions'].values(), report.get('time_to', {}))
+                              for seconds in part.get('unit_seconds', [])])
+    print(heading(report))
+    print(show.speed_table(report))
+    if 'time_to' in report:
+        print(show.time_to_line(report['time_to'], report))
+    if 'profile' in report:
+        print(show.profile_table(report['profile']))
+    write(report, arguments.output, f'speed-{name}', show.plot_speed)
+
+
+def growth(arguments: argparse.Namespace) -> None:
+    """Measures the package on synthetic sets of growing size and writes ``growth.json`` and a plot."""
+    factors = sorted(set(arguments.growth)) or [1, 2, 4, 8]
+    shapes = {factor: GROWTH.grown(factor) for factor in factors}
+    for shape in shapes.values():
+        check_memory(shape)
+    report: dict[str, Any] = {'preset': arguments.preset, 'machine': machine(), 'cells': []}
+    for factor, shape in shapes.items():
+        task = base_task(arguments, shape, 'synthetic')
+        measured = run_task(task | {'kind': 'parts', 'steps': arguments.steps or GROWTH_STEPS, 'repeats': 1})
+        report['cells'].append({'factor': factor, 'set': measured['set'], 'measured': measured})
+        print(f'x{factor}: {measured["seconds"]["epoch"]:.2f} s per epoch', file=sys.stderr)
+    print(show.growth_table(report))
+    suffix = '-cuda' if report['cells'][0]['measured']['device'] != 'cpu' else ''
+    write(report, arguments.output, f'growth{suffix}', show.plot_growth)
+
+
+def base_task(arguments: argparse.Namespace, shape: Shape | None, dataset: str) -> dict[str, Any]:
+    """Returns what all tasks of a call have in common."""
+    run = {'dataset': dataset, 'root': arguments.root, 'preset': arguments.preset, 'settings': arguments.settings,
+           'seed': arguments.seed, 'device': arguments.device}
+    task = {'run': run, 'shape': None if shape is None else asdict(shape), 'threads': arguments.threads,
+            'steps': arguments.steps, 'epochs': arguments.epochs, 'repeats': arguments.repeats}
+    return task | ({'epochs': 1, 'repeats': 1, 'unit_repeats': SMOKE_UNIT_REPEATS} if arguments.smoke else {})
+
+
+def run_task(task: dict[str, Any]) -> dict[str, Any]:
+    """Carries out a task in a process of its own and counts its seconds in its own units.
+
+    Args:
+        task (dict): What :class:`~speed_worker.Task` takes.
+
+    Raises:
+        UserError: If the process ends with one.
+    """
+    environment = dict(os.environ)
+    if task['threads'] is not None:
+        environment['OMP_NUM_THREADS'] = str(task['threads'])
+    process = subprocess.run([sys.executable, str(FOLDER / 'speed_worker.py'), json.dumps(task)],  # noqa: S603
+                             capture_output=True, text=True, env=environment, check=False)
+    if process.returncode == 2 and process.stderr:
+        raise UserError(process.stderr.strip().splitlines()[-1].removeprefix('error: '))
+    if process.returncode != 0:
+        raise RuntimeError(f"the process of {task['kind']} ended with {process.returncode}:\n{process.stderr}")
+    measured = json.loads(process.stdout)
+    if 'unit_seconds' in measured:
+        unit, seconds = median(measured['unit_seconds']), measured['seconds']
+        measured['units'] = ({part: value / unit for part, value in seconds.items()} if isinstance(seconds, dict)
+                             else seconds / unit)
+    return measured
+
+
+def summary(seconds: list[float]) -> dict[str, float]:
+    """Returns median and spread of all measurements of the unit."""
+    return {'seconds': median(seconds), 'lowest': min(seconds), 'highest': max(seconds), 'measurements': len(seconds)}
+
+
+def machine() -> dict[str, Any]:
+    """Describes the machine as it is before anything is measured."""
+    try:
+        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
+        model = next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')), '')
+    except OSError:
+        model = platform.processor()
+    return {'cpu': model, 'cores': os.cpu_count(), 'torch': torch.__version__, 'python': platform.python_version(),
+            'gpu': torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            'load_average': list(os.getloadavg())}
+
+
+def heading(report: dict[str, Any]) -> str:
+    """Returns the lines above the table."""
+    package, unit = report['versions']['package'], report['unit']
+    size = package['set']
+    device = report['machine']['cpu'] if package['device'] == 'cpu' else package['device']
+    features = ', '.join(f'{name} {width}' for name, width in size['features'].items())
+    lowest, middle, highest = (1e3 * unit[name] for name in ('lowest', 'seconds', 'highest'))
+    return (f"{report['dataset']}: {size['num_users']:,} users, {size['num_items']:,} items, {size['num_train']:,} "
+            f"training interactions, {features}; preset {report['preset']}\n"
+            f"{device}, {package['threads']} CPU threads, load {report['machine']['load_average'][0]:.1f} at start\n"
+            f"one unit {middle:.2f} ms ({lowest:.2f} to {highest:.2f} in {unit['measurements']} measurements)\n")
+
+
+def report_name(dataset: str, arguments: argparse.Namespace) -> str:
+    """Returns what distinguishes the files of a report: set, preset, device."""
+    on_gpu = arguments.device == 'cuda' or (arguments.device == 'auto' and torch.cuda.is_available())
+    preset = '' if arguments.preset == 'reference' else f'-{arguments.preset}'
+    return f"{Path(dataset).name}{preset}{'-cuda' if on_gpu else ''}"
+
+
+def write(report: dict[str, Any], folder: Path, name: str, plot: Callable[[dict[str, Any], Path], None]) -> None:
+    """Writes a report as JSON and, where matplotlib is installed, as a plot."""
+    write_text(folder / f'{name}.json', json.dumps(report, indent=2) + '\n')
+    plotted = find_spec('matplotlib') is not None
+    if plotted:
+        with atomic_path(folder / f'{name}.png') as path:
+            plot(report, path)
+    print(f"written to {folder / name}.json{' and .png' if plotted else ''}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line and returns the exit code."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        (speed if arguments.growth is None else growth)(arguments)
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

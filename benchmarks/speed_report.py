@@ -1,0 +1,158 @@
+"""What ``speed.py`` compares with, and how it shows what it measured: tables and plots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+PARTS = {'epoch': 'training epoch', 'evaluation': 'evaluation of one split', 'item_graphs': 'item graphs',
+         'generation': 'generation', 'refresh': 'refresh'}
+
+RELEASED: dict[str, dict[str, float]] = {
+    'tiktok': {'epoch': 440, 'evaluation': 73, 'peak_bytes': 1180e6, 'recall': 0.1048, 'time_to': 41_000},
+    'lfm2k': {'epoch': 350, 'evaluation': 18, 'recall': 0.3874, 'time_to': 40_000},
+    'baby-shaped': {'epoch': 2500, 'evaluation': 166, 'peak_bytes': 2080e6},
+}
+"""What the released implementation costs, in units (on two quiet cores, with the unit of the same minutes)."""
+
+TARGETS: dict[str, dict[str, float]] = {
+    'tiktok': {'epoch': 110, 'evaluation': 12, 'peak_bytes': 590e6, 'time_to': 4_100},
+    'lfm2k': {'epoch': 88, 'time_to': 4_000},
+    'baby-shaped': {'epoch': 1250, 'peak_bytes': 1040e6},
+}
+"""What the package may cost at most, in units."""
+
+
+def speed_table(report: Mapping[str, Any]) -> str:
+    """Returns the table of a report: seconds and units of each part, of the package, textbook and others.
+
+    Args:
+        report (Mapping[str, Any]): What ``speed-<dataset>.json`` holds.
+    """
+    versions, released, targets = report['versions'], report['released'], report['targets']
+    rows = [['', *(f'{name} s' for name in versions), *(f'{name} units' for name in versions), 'textbook/package',
+             'released units', 'released/package', 'target units', 'target met']]
+    for part, title in PARTS.items():
+        units = {name: version['units'][part] for name, version in versions.items()}
+        limit = targets.get(part)
+        rows.append([title, *(f"{version['seconds'][part]:.3f}" for version in versions.values()),
+                     *(f'{value:.1f}' for value in units.values()), _ratio(units),
+                     _number(released.get(part)),
+                     f"{released[part] / units['package']:.1f}" if part in released else '', _number(limit),
+                     '' if limit is None else 'yes' if units['package'] <= limit else 'no'])
+    lines = _aligned(rows)
+    for name, version in versions.items():
+        lines.append(_memory_line(name, version, released, targets))
+        if version['steps_timed'] < version['steps_per_epoch']:
+            lines.append(f"The {name}'s epoch is extrapolated from {version['steps_timed']} of its "
+                         f"{version['steps_per_epoch']} steps.")
+    return '\n'.join(lines)
+
+
+def growth_table(report: Mapping[str, Any]) -> str:
+    """Returns the table of a growth report."""
+    rows = [['size', 'users', 'items', 'edges', 'epoch s', 'per edge us', 'steps timed', 'peak MB']]
+    for cell in report['cells']:
+        size, measured = cell['set'], cell['measured']
+        seconds, edges = measured['seconds']['epoch'], size['num_train']
+        rows.append([f"x{cell['factor']}", f"{size['num_users']:,}", f"{size['num_items']:,}", f'{edges:,}',
+                     f'{seconds:.2f}', f'{1e6 * seconds / edges:.1f}',
+                     f"{measured['steps_timed']} of {measured['steps_per_epoch']}", _megabytes(measured['peak_bytes'])])
+    return '\n'.join(_aligned(rows))
+
+
+def time_to_line(measured: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+    """Returns a sentence on the way to a validation recall."""
+    what = (f"reached validation recall@20 {measured['recall']:.4f}" if measured['reached'] else
+            f"did not reach validation recall@20 {measured['recall']:.4f} (best: {measured['best_recall']:.4f})")
+    line = (f"The package {what} after {measured['epochs']} epochs, {measured['seconds']:.1f} s, "
+            f"{measured['units']:.0f} units.")
+    released = report['released']
+    if measured['recall'] >= released.get('recall', float('inf')):
+        line += (f" Released: {released['time_to']:.0f} units to {released['recall']:.4f}, "
+                 f"{released['time_to'] / measured['units']:.1f} times as much.")
+    return line
+
+
+def profile_table(measured: Mapping[str, Any]) -> str:
+    """Returns the dearest operations of a training step."""
+    rows = [['operation', 'ms per step', 'share', 'calls per step']]
+    rows += [[event['name'][:60], f"{event['milliseconds']:.2f}", f"{event['share']:.1%}", f"{event['calls']:.1f}"]
+             for event in measured['operations']]
+    copies = ', '.join(f'{count} {name}' for name, count in measured['copies'].items()) or 'none'
+    return '\n'.join([*_aligned(rows), f"Copies between host and device in {measured['steps']} steps: {copies}."])
+
+
+def plot_speed(report: Mapping[str, Any], path: Path) -> None:
+    """Draws units by part; needs matplotlib."""
+    pyplot = _pyplot()
+    bars = {name: version['units'] for name, version in report['versions'].items()}
+    bars |= {'released': report['released'], 'target': report['targets']}
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout='constrained')
+    height = 0.8 / len(bars)
+    for number, (name, units) in enumerate(bars.items()):
+        known = [(place, units[part]) for place, part in enumerate(PARTS) if part in units]
+        axes.barh([place + number * height for place, _ in known], [value for _, value in known], height, label=name)
+    axes.set_yticks([place + 0.4 - height / 2 for place in range(len(PARTS))], list(PARTS.values()))
+    axes.invert_yaxis()
+    axes.set(xscale='log', xlabel='units (one naive InfoNCE of 2,048 x 64)', title=f"{report['dataset']}, one run")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def plot_growth(report: Mapping[str, Any], path: Path) -> None:
+    """Draws seconds and memory against training edges; needs matplotlib."""
+    pyplot = _pyplot()
+    edges = [cell['set']['num_train'] for cell in report['cells']]
+    seconds = [cell['measured']['seconds']['epoch'] for cell in report['cells']]
+    peak = [(cell['measured']['peak_bytes'] or 0) / 1e6 for cell in report['cells']]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 4), layout='constrained')
+    panels = ((left, seconds, 'seconds per training epoch'), (right, peak, 'peak memory with libraries, MB'))
+    for axes, values, title in panels:
+        axes.plot(edges, values, marker='o', label='measured')
+        axes.set(xscale='log', yscale='log', xlabel='training edges (users and items grow with them)', title=title)
+    left.plot(edges, [seconds[0] * count / edges[0] for count in edges], ':', label='linear')
+    left.legend()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def _pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+    return pyplot
+
+
+def _memory_line(name: str, version: Mapping[str, Any], released: Mapping[str, float],
+                 targets: Mapping[str, float]) -> str:
+    line = f"Peak memory of the {name}: {_megabytes(version['peak_bytes'])} MB"
+    if version['library_bytes']:
+        line += f", the libraries' own share {_megabytes(version['library_bytes'])} MB"
+    line += '; peak after ' + ', '.join(f'{stage} {_megabytes(count)}'
+                                        for stage, count in version['peak_bytes_after'].items())
+    if name == 'package' and 'peak_bytes' in released and version['device'] == 'cpu':
+        line += f" (released {_megabytes(released['peak_bytes'])}, target {_megabytes(targets['peak_bytes'])})"
+    return line + '.'
+
+
+def _ratio(units: Mapping[str, float]) -> str:
+    return f"{units['textbook'] / units['package']:.1f}" if 'textbook' in units else ''
+
+
+def _number(value: float | None) -> str:
+    return '' if value is None else f'{value:g}'
+
+
+def _megabytes(count: float | None) -> str:
+    return 'unknown' if count is None else f'{count / 1e6:.0f}'
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Columns of one width each, the first to the left."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ['  '.join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in
+                                                  zip(row[1:], widths[1:], strict=True))]).rstrip() for row in rows]
