@@ -25,7 +25,8 @@ def perturb(x: Tensor, scale: float = 0.1, generator: torch.Generator | None = N
     if scale == 0.0:
         return x
     noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-    return x + scale * x.detach().sign() * F.normalize(noise)
+    length = noise.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    return x + noise.mul_(scale / length).mul_(x.detach().sign())
 
 
 class ModalityGenerator(torch.nn.Module):

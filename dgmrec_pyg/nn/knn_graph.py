@@ -11,7 +11,7 @@ from dgmrec_pyg.config import KNN_MISSING
 
 
 def build_knn_graph(x: Tensor, k: int, missing: Tensor | None = None, knn_missing: str = 'drop_after',
-                    block_size: int = 1024) -> tuple[Tensor, Tensor]:
+                    block_size: int = 256) -> tuple[Tensor, Tensor]:
     r"""Connects each item to the :obj:`k` items of highest cosine similarity and normalizes
     :math:`\mathbf{D}^{-1/2} \mathbf{A} \mathbf{D}^{-1/2}`, with :math:`\mathbf{D}` the sums over an item's neighbors
     (as in `"Mining Latent Structures for Multimedia Recommendation" <https://arxiv.org/abs/2104.09036>`_).
@@ -29,7 +29,7 @@ def build_knn_graph(x: Tensor, k: int, missing: Tensor | None = None, knn_missin
             keeps neighbors of negative similarity, whose weights may explode: where such an item's sum is zero or
             less, its edges weigh nothing. ``'exclude_before'`` looks for :obj:`k` neighbors of positive similarity
             among the observed items. (default: ``'drop_after'``)
-        block_size (int): Rows per block. (default: :obj:`1024`)
+        block_size (int): Rows per block. (default: :obj:`256`)
 
     Returns:
         tuple: ``edge_index`` ``[2, E]`` of (source = neighbor, target = item) and ``edge_weight`` ``[E]``.
