@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Linear, Sequential, Tanh
 from torch_geometric.nn.module_dict import ModuleDict
