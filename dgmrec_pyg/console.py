@@ -33,6 +33,8 @@ def describe_data(data: Mapping[str, Any], dataset: str) -> str:
     num_items = data['num_items']
     modalities = ', '.join(f'{name} {size} ({100 * data["missing"][name] / num_items:.0f} % missing)'
                            for name, size in data['modalities'].items())
+    if modalities:
+        modalities += f"; {100 * data['missing_any'] / num_items:.0f} % of the items lack at least one"
     new = f", {data['is_new']:,} new" if data['is_new'] else ''
     return (f"{dataset}: {data['num_users']:,} users, {num_items:,} items{new}, {data['num_train']:,} training / "
             f"{data['num_val']:,} validation / {data['num_test']:,} test interactions\n"
@@ -46,8 +48,14 @@ def results(metrics: Mapping[str, Any], model: str) -> str:
         metrics (Mapping): The content of ``metrics.json``.
         model (str): The run's model.
     """
-    rows = [_row(model, metrics)] + [_row(name, other) for name, other in metrics.get('compare', {}).items()]
-    return table(['model', 'val recall@20', *(f'test {name}' for name in COLUMNS), 'best epoch', 'seconds'], rows)
+    models = {model: metrics, **metrics.get('compare', {})}
+    text = table(['model', 'val recall@20', *(f'test {name}' for name in COLUMNS), 'best epoch', 'seconds'],
+                 [_row(name, found) for name, found in models.items()])
+    if 'among_new_items' not in metrics:
+        return text
+    return text + '\n\ntest metrics where only new items are ranked\n' + table(
+        ['model', *COLUMNS],
+        [[name, *(f"{found['among_new_items'][column]:.4f}" for column in COLUMNS)] for name, found in models.items()])
 
 
 def _row(name: str, metrics: Mapping[str, Any]) -> list[str]:
@@ -69,5 +77,6 @@ def generation(metrics: Mapping[str, Any]) -> str:
     ]
     if not rows:
         return ''
-    return 'similarity to the true features of hidden items\n' + table(
+    return ('similarity to the true features of hidden items (centered: after subtracting the mean of the observed '
+            'ones)\n') + table(
         ['modality', 'items', 'cosine: generated', 'mean imputed', 'centered: generated', 'mean imputed'], rows)

@@ -6,6 +6,7 @@ The command line and the benchmarks call this; nothing else knows all the parts.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,16 @@ from dgmrec_pyg.imputation import impute
 from dgmrec_pyg.loading import RunSettings, dataset_name, load_data
 from dgmrec_pyg.nn import MODELS, DGMRec, Recommender
 from dgmrec_pyg.rundir import RunDirectory
-from dgmrec_pyg.schema import INTERACTS, ITEM, USER, item_features, missing_mask, modality_names, training_edges
+from dgmrec_pyg.schema import (
+    INTERACTS,
+    ITEM,
+    USER,
+    item_features,
+    missing_mask,
+    missing_matrix,
+    modality_names,
+    training_edges,
+)
 from dgmrec_pyg.training import BPRSampler, Fit, Trainer
 
 
@@ -233,7 +243,8 @@ def describe(data: HeteroData, run: RunSettings) -> dict[str, Any]:
     config, training = resolve_settings(run)
     masks = {m: int(missing_mask(data, m).sum()) for m in modality_names(data)}
     return {
-        'run': {**asdict(run), 'device': str(resolve_device(run.device))},
+        'run': {**asdict(run), 'root': os.path.abspath(os.path.expanduser(run.root)),  # for --resume from elsewhere
+                'device': str(resolve_device(run.device))},
         'model': config.to_dict(),
         'training': training.to_dict(),
         'compare': {name: resolve_settings(run, name)[0].to_dict() for name in run.compare},
@@ -246,6 +257,7 @@ def describe(data: HeteroData, run: RunSettings) -> dict[str, Any]:
             'num_test': data[INTERACTS].test_edge_label_index.size(1),
             'modalities': {m: item_features(data, m).size(1) for m in masks},
             'missing': masks,
+            'missing_any': int(missing_matrix(data).any(dim=1).sum()),
             'is_new': int(data[ITEM].is_new.sum()) if 'is_new' in data[ITEM] else 0,
         },
     }
@@ -279,10 +291,16 @@ def run_experiment(run: RunSettings, output: RunDirectory, progress: bool = Fals
     begin = time.perf_counter()
 
     def start() -> None:  # Only when all is ready, so that whatever does not fit leaves nothing behind.
+        done = 0 if state is None else state['fit']['epoch']
+        if done > training.epochs:
+            raise UserError(f"the run in '{output.path}' has trained {done} epochs already; give --epochs {done} or "
+                            'more')
         output.open(description, () if state is None else state['fit']['records'])
         say(describe_data(description['data'], run.dataset))
         if state is not None:
-            say(f"going on after epoch {state['fit']['epoch']}")
+            say(f"going on after epoch {done}")
+        elif output.resume and model.trainable:
+            say('there is no checkpoint yet: starting with the first epoch')
 
     try:
         result = fit_model(data, model, training, run.seed, state, start, progress=progress, on_epoch=output.add_epoch,

@@ -137,8 +137,9 @@ class RunDirectory:
             if was != now:
                 raise UserError(f"the run in '{self.path}' was made with {key} {was!r} ({part}), now it is {now!r}; "
                                 'give the same or start a new run in another folder')
-        # A run that was stopped before its first checkpoint starts at the beginning.
-        return load_checkpoint(self.path / CHECKPOINT) if (self.path / CHECKPOINT).exists() else None
+        if not (self.path / CHECKPOINT).exists():  # Stopped before its first checkpoint.
+            return None
+        return load_checkpoint(self.path / CHECKPOINT)
 
     def add_epoch(self, record: dict[str, Any]) -> None:
         """Appends one epoch to ``metrics.jsonl``."""

@@ -9,7 +9,7 @@ import pytest
 from dgmrec_pyg import console
 
 DATA = {'num_users': 1234, 'num_items': 800, 'num_train': 56789, 'num_val': 100, 'num_test': 1000, 'is_new': 0,
-        'modalities': {'audio': 32, 'image': 64}, 'missing': {'audio': 200, 'image': 0}}
+        'modalities': {'audio': 32, 'image': 64}, 'missing': {'audio': 200, 'image': 0}, 'missing_any': 200}
 
 
 def metrics(recall: float, best_epoch: int = 7) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def test_table_refuses_rows_of_another_length() -> None:
 def test_describe_data() -> None:
     assert console.describe_data(DATA, 'baby') == (
         'baby: 1,234 users, 800 items, 56,789 training / 100 validation / 1,000 test interactions\n'
-        'modalities: audio 32 (25 % missing), image 64 (0 % missing)')
+        'modalities: audio 32 (25 % missing), image 64 (0 % missing); 25 % of the items lack at least one')
     assert '800 items, 160 new, 56,789' in console.describe_data({**DATA, 'is_new': 160}, 'baby')
     assert console.describe_data({**DATA, 'modalities': {}}, 'baby').endswith('modalities: none')
 
@@ -68,3 +68,12 @@ def test_generation_shows_both_cosines_of_all_hidden_items() -> None:
 @pytest.mark.parametrize('empty', [{}, {'generation': {}}])
 def test_generation_says_nothing_where_nothing_was_hidden(empty: dict[str, Any]) -> None:
     assert console.generation(empty) == ''
+
+
+def test_results_of_new_items_have_a_table_of_their_own() -> None:
+    found = metrics(0.25) | {'among_new_items': metrics(0.5)['test'],
+                             'compare': {'lightgcn': metrics(0.2) | {'among_new_items': metrics(0.125)['test']}}}
+    lines = console.results(found, 'dgmrec').splitlines()
+    title = lines.index('test metrics where only new items are ranked')
+    assert [line.split()[:2] for line in lines[title + 3:]] == [['dgmrec', '0.5000'], ['lightgcn', '0.1250']]
+    assert 'new items' not in console.results(metrics(0.25), 'dgmrec')

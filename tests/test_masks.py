@@ -243,3 +243,17 @@ def test_masks_are_written_as_npz_only(tmp_path: Path) -> None:
         write_mask_file(tmp_path / 'missing_0.5.npy', {'image': torch.from_numpy(GOOD)})
     with pytest.raises(UserError, match='cannot write'):
         write_mask_file(tmp_path / 'nowhere' / 'missing_0.5.npz', {'image': torch.from_numpy(GOOD)})
+
+
+@pytest.mark.parametrize('mask', [np.arange(4), torch.tensor([0.0, 1.0]), np.zeros((2, 2), dtype=bool)])
+def test_only_bool_masks_are_written(tmp_path: Path, mask: object) -> None:
+    path = tmp_path / 'missing_0.5.npz'
+    with pytest.raises(UserError, match='give a bool per item'):
+        write_mask_file(path, {'text': mask})
+    assert not path.exists()
+
+
+def test_numpy_masks_are_written(tmp_path: Path) -> None:
+    mask = np.array([True, False, True])
+    write_mask_file(tmp_path / 'missing_0.5.npz', {'text': mask})
+    assert read_mask_file(tmp_path / 'missing_0.5.npz', ['text'], 3)['text'].tolist() == mask.tolist()

@@ -83,21 +83,25 @@ def read_mask_file(path: str | os.PathLike[str], modalities: Sequence[str], num_
     return {name: torch.from_numpy(mask) for name, mask in masks.items()}
 
 
-def write_mask_file(path: str | os.PathLike[str], missing: Mapping[str, Tensor]) -> None:
+def write_mask_file(path: str | os.PathLike[str], missing: Mapping[str, Tensor | np.ndarray]) -> None:
     """Writes masks as ``.npz``, one bool array per modality.
 
     Args:
         path (str or PathLike): The file; :func:`find_mask_files` looks for ``missing_<ratio>.npz``.
-        missing (Mapping[str, torch.Tensor]): For each modality a bool mask ``[num_items]``, True where the item
-            lacks it.
+        missing (Mapping[str, torch.Tensor or numpy.ndarray]): For each modality a bool mask ``[num_items]``, True
+            where the item lacks it.
 
     Raises:
-        UserError: If the name does not end in ``.npz`` or the folder cannot be written to.
+        UserError: If a mask is not bool, the name does not end in ``.npz`` or the folder cannot be written to.
     """
     path = Path(path)
     if path.suffix != '.npz':
         raise UserError(f"masks are written as .npz, not as '{path.name}'; name the file missing_<ratio>.npz")
-    arrays: dict[str, Any] = {name: mask.cpu().numpy().astype(bool) for name, mask in missing.items()}
+    arrays: dict[str, Any] = {name: torch.as_tensor(mask).cpu().numpy() for name, mask in missing.items()}
+    for name, mask in arrays.items():
+        if mask.dtype != bool or mask.ndim != 1:
+            raise UserError(f"the mask of '{name}' is {mask.dtype} of shape {list(mask.shape)}; give a bool per item, "
+                            'True where it lacks the modality')
     with atomic_path(path) as temporary:
         np.savez_compressed(temporary, **arrays)
 

@@ -89,7 +89,9 @@ class LightGCNConv(MessagePassing):
         if is_torch_sparse_tensor(edge_index):
             adjacency = edge_index.to_sparse_coo().coalesce()
             weight = symmetric_weight(adjacency.indices().flip(0), size, adjacency.values())
-            return torch.sparse_coo_tensor(adjacency.indices(), weight, adjacency.shape).to_sparse_csr(), None
+            normalized = torch.sparse_coo_tensor(adjacency.indices(), weight, adjacency.shape, is_coalesced=True,
+                                                 check_invariants=False)
+            return normalized.to_sparse_csr(), None
         plain = edge_index.as_tensor() if isinstance(edge_index, EdgeIndex) else edge_index
         return edge_index, symmetric_weight(plain, size, edge_weight, dtype)
 
