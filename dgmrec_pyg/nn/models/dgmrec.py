@@ -42,8 +42,8 @@ class DGMRec(Recommender):
 
     What an item lacks is generated from its other modalities and its users, once per epoch (:meth:`start_epoch`).
     Held-out new items take no part in training. When ranking, each of them borrows collaborative embedding and
-    filtered features from its nearest old items by its present features; the paper leaves their id embeddings, which
-    nothing trains, as they are.
+    filtered features from its nearest old items by its present features, in place of an id embedding that nothing has
+    trained. This is the package's own, not the paper's.
 
     Args:
         data (HeteroData): A graph in the package's schema. Features of missing items are not used.
