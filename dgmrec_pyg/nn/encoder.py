@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Linear
 from torch_geometric.nn.module_dict import ModuleDict
+
+from dgmrec_pyg.nn.wide_linear import linear_and_features
 
 
 class DisentangledEncoder(torch.nn.Module):
@@ -47,15 +48,29 @@ class DisentangledEncoder(torch.nn.Module):
         Returns:
             tuple: General parts and specific parts by modality.
         """
-        general, specific = {}, {}
+        general, specific, _ = self.encode(features)
+        return general, specific
+
+    def encode(self, features: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+        """Encodes the modalities given and passes their features on; a loss that reads them from here costs less
+        memory (see :func:`~dgmrec_pyg.nn.wide_linear.linear_and_features`).
+
+        Args:
+            features (Mapping[str, torch.Tensor]): For each modality its features.
+
+        Returns:
+            tuple: General parts, specific parts and features by modality.
+        """
+        general, specific, passed = {}, {}, {}
         for modality, x in features.items():
             first, second = self.general[modality], self.specific[modality]
             # Both read the same wide features: one product instead of two.
-            hidden = F.linear(x, torch.cat([first.weight, second.weight]), torch.cat([first.bias, second.bias]))
+            hidden, passed[modality] = linear_and_features(x, torch.cat([first.weight, second.weight]),
+                                                           torch.cat([first.bias, second.bias]))
             hidden, own = hidden.chunk(2, dim=1)
             general[modality] = self.shared(hidden.tanh()).sigmoid()
             specific[modality] = own.sigmoid()
-        return general, specific
+        return general, specific, passed
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}({self.in_channels}, {self.hidden_channels})'

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn import Linear, Sequential, Tanh
 from torch_geometric.nn.module_dict import ModuleDict
 
+from dgmrec_pyg.nn.wide_linear import linear_mse_loss
+
 
 def perturb(x: Tensor, scale: float = 0.1, generator: torch.Generator | None = None) -> Tensor:
     r"""Adds noise of length :obj:`scale` to each row, in the row's own orthant:
@@ -108,6 +110,22 @@ class ModalityGenerator(torch.nn.Module):
             generator (torch.Generator, optional): Draws the noise. (default: the global one)
         """
         return self.decoder[modality](perturb(torch.cat([general, specific], dim=1), noise_scale, generator))
+
+    def reconstruction_loss(self, modality: str, general: Tensor, specific: Tensor, target: Tensor,
+                            noise_scale: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
+        """Computes the mean squared error of :meth:`decode` without keeping what it decodes, a scalar.
+
+        Args:
+            modality (str): The modality to make.
+            general (torch.Tensor): General parts, ``[I, d]``.
+            specific (torch.Tensor): Specific parts, ``[I, d]``.
+            target (torch.Tensor): What the features should be, ``[I, F_m]``.
+            noise_scale (float): Length of the noise on both parts, side by side. (default: :obj:`0.0`)
+            generator (torch.Generator, optional): Draws the noise. (default: the global one)
+        """
+        both = perturb(torch.cat([general, specific], dim=1), noise_scale, generator)
+        decoder = self.decoder[modality]
+        return linear_mse_loss(both, decoder.weight, decoder.bias, target)
 
     def forward(self, general: Mapping[str, Tensor], preference: Mapping[str, Tensor],
                 generator: torch.Generator | None = None) -> dict[str, Tensor]:
