@@ -15,18 +15,22 @@ from dgmrec_pyg.imputation import METHODS
 SettingsType = TypeVar('SettingsType', bound='Settings')
 
 KNN_MISSING = ('drop_after', 'exclude_before')
+KNN_INDEX = ('exact', 'approximate')
 LARGEST_INTEGER = 2**31 - 1
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     'generate_for': ('single', 'all'),
+    'reconstruction_items': ('all', 'batch'),
     'inference_graph': ('refreshed', 'initial'),
     'knn_missing': KNN_MISSING,
+    'knn_index': KNN_INDEX,
     'imputation': tuple(METHODS),
 }
 _POSITIVE = {'hidden_channels', 'knn_k', 'graph_refresh_every', 'inter_modal_temperature', 'intra_modal_temperature',
              'behavior_alignment_temperature', 'learning_rate', 'learning_rate_decay', 'batch_size', 'epochs',
-             'patience', 'eval_every'}
-_RATES = {'graph_refresh_rate'}
+             'patience', 'eval_every', 'contrastive_temperature', 'num_hyperedges', 'dirichlet_concentration',
+             'transport_temperature', 'temperature', 'self_supervised_temperature'}
+_RATES = {'graph_refresh_rate', 'dropout', 'edge_dropout', 'image_weight', 'fixed_graph_share'}
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Settings:
         known = [field.name for field in fields(self)]
         for name in values:
             if name not in known:
-                raise UserError(f"unknown setting '{name}' of {type(self).__name__}{near_miss(name, known)} "
+                raise UserError(f"unknown setting '{name:.60}' of {type(self).__name__}{near_miss(name, known)} "
                                 f"(known: {', '.join(known)})")
         return dataclasses.replace(self, **values)
 
@@ -107,6 +111,11 @@ class DGMRecConfig(Settings):
     """Length of the noise on what generators and decoders read; 0 turns it off."""
     train_features: bool = True
     """Whether the feature tables are parameters (as released) or stay as given."""
+    feature_channels: int = 0
+    """Size to which wider features are brought once, before training (:class:`~dgmrec_pyg.nn.FeatureProjection`); 0
+    leaves features as given (as released)."""
+    reconstruction_items: str = 'batch'
+    """Whether features are reconstructed of all items in each step (as released) or of the ``'batch'``'s."""
     generate_for: str = 'all'
     """``'single'`` generates for items that lack exactly one modality (as released), ``'all'`` for every item."""
     inference_graph: str = 'refreshed'
@@ -114,6 +123,9 @@ class DGMRecConfig(Settings):
     knn_missing: str = 'exclude_before'
     """Whether missing items are dropped from the neighbors found, ``'drop_after'`` (as released), or excluded from the
     search, ``'exclude_before'``."""
+    knn_index: str = 'exact'
+    """Whether nearest neighbors are found by comparing all items, ``'exact'``, or most of them by an index,
+    ``'approximate'``, which is for hundreds of thousands of items and needs faiss."""
     imputation: str = 'mean'
     """How missing features are filled before anything is generated."""
 
@@ -185,9 +197,9 @@ def parse_settings(pairs: list[str], *configs: Settings) -> tuple[Settings, ...]
     for pair in pairs:
         key, equals, text = pair.partition('=')
         if not equals:
-            raise UserError(f"--set takes key=value (got '{pair}')")
+            raise UserError(f"--set takes key=value (got '{pair:.60}')")
         if key not in known:
-            raise UserError(f"unknown setting '{key}' in --set{near_miss(key, known)} (known: {', '.join(known)})")
+            raise UserError(f"unknown setting '{key:.60}' in --set{near_miss(key, known)} (known: {', '.join(known)})")
         for position, config in enumerate(changed):
             if key in [field.name for field in fields(config)]:
                 changed[position] = config.replace(**{key: _from_text(text)})

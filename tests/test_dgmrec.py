@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import make_data
 from model_training import all_scores, draw_batch, train
 from torch import Tensor
@@ -341,3 +342,36 @@ def test_new_items_are_ranked_by_their_features(inference_graph: str) -> None:
     train(model, data, epochs=40)
     ids, _ = model.recommend(torch.arange(30), k=5, items=data[ITEM].is_new.nonzero().view(-1))
     assert liked.gather(1, ids).float().mean() > 0.9
+
+
+def test_reconstruction_may_be_limited_to_the_items_of_the_batch(small_data: HeteroData) -> None:
+    config = DGMRecConfig(noise_scale=0.0, reconstruction_items='batch')
+    model = make(small_data, config)
+    user, positive, negative = (part[:6] for part in draw_batch(small_data))
+    found = model.loss_terms(user, positive, negative)['reconstruction']
+    items, parts = torch.cat([positive, negative]).unique(), model.parts()
+    expected = sum(
+        F.mse_loss(model.generator_net.decode(m, general[items], specific[items]), model.feature_tables[m][items])
+        for m, general, specific in zip(model.modalities, parts.items.general, parts.items.specific, strict=True))
+    torch.testing.assert_close(found, expected)
+    assert not torch.isclose(found, make(small_data, config.replace(reconstruction_items='all')).loss_terms(
+        user, positive, negative)['reconstruction'])
+
+
+@pytest.mark.parametrize('channels', [3, 100])
+def test_features_may_be_made_narrow(channels: int, small_data: HeteroData) -> None:
+    model = make(small_data, DGMRecConfig(feature_channels=channels))
+    plain = make(small_data, DGMRecConfig())
+    for m in model.modalities:
+        assert model.feature_tables[m].size(1) == min(channels, plain.feature_tables[m].size(1))
+        assert model.features(m).shape == plain.features(m).shape
+        if channels == 100:  # Nothing is lost then.
+            torch.testing.assert_close(model.features(m), plain.features(m), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(sorted(model.item_graph(m)[0].t().tolist()),
+                                   sorted(plain.item_graph(m)[0].t().tolist()))
+    model.start_epoch(5)
+    losses = train(model, small_data, 8)
+    assert losses[-1] < losses[0]
+    again = make(small_data, DGMRecConfig(feature_channels=channels))
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(all_scores(again), all_scores(model))

@@ -35,3 +35,19 @@ def test_mean_to_users_is_the_mean_of_their_items() -> None:
     for user in range(NUM_USERS):
         items = EDGES[1, EDGES[0] == user]
         torch.testing.assert_close(found[user], x[items].sum(dim=0) / (len(items) + 1e-7))
+
+
+def test_mean_to_items_is_the_mean_of_their_users() -> None:
+    x = torch.randn(NUM_USERS, 3, generator=torch.Generator().manual_seed(0))
+    found = InteractionGraph(EDGES, NUM_USERS, NUM_ITEMS).mean_to_items(x)
+    for item in range(NUM_ITEMS):
+        users = EDGES[0, EDGES[1] == item]
+        torch.testing.assert_close(found[item], x[users].sum(dim=0) / (len(users) + 1e-7))
+
+
+def test_sums_are_weighted_by_both_degrees() -> None:
+    graph = InteractionGraph(EDGES, NUM_USERS, NUM_ITEMS)
+    weights = dense_symmetric(dense_matrix(EDGES, None, (NUM_USERS, NUM_ITEMS))).float()  # [items, users]
+    user, item = torch.eye(NUM_USERS), torch.eye(NUM_ITEMS)
+    torch.testing.assert_close(graph.to_items(user), weights)
+    torch.testing.assert_close(graph.to_users(item), weights.t())

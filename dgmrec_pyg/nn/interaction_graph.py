@@ -65,6 +65,18 @@ class InteractionGraph(torch.nn.Module):
         edge = edge + torch.arange(edge.numel(), device=x.device)
         return F.embedding_bag(item[edge], x, offset, mode='mean')
 
+    def mean_to_items(self, x: Tensor) -> Tensor:
+        """Averages user rows ``[U, C]`` over each item's users, ``[I, C]``."""
+        return self._send(x, 'item_mean')
+
+    def to_users(self, x: Tensor) -> Tensor:
+        r"""Sums item rows ``[I, C]`` over each user's items by :math:`1 / \sqrt{\deg_u \deg_i}`, ``[U, C]``."""
+        return self._send(x, 'user_sum')
+
+    def to_items(self, x: Tensor) -> Tensor:
+        r"""Sums user rows ``[U, C]`` over each item's users by :math:`1 / \sqrt{\deg_u \deg_i}`, ``[I, C]``."""
+        return self._send(x, 'item_sum')
+
     def _send(self, x: Tensor, name: str) -> Tensor:
         return self.conv((x, None), *self.adjacencies[name])
 

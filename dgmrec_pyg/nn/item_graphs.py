@@ -25,13 +25,16 @@ class ItemGraphs(torch.nn.Module):
         num_layers (int): How often features are sent on. (default: :obj:`1`)
         knn_missing (str): See :func:`~dgmrec_pyg.nn.build_knn_graph`. (default: ``'drop_after'``)
         is_new (torch.Tensor, optional): Held-out new items, bool ``[I]``. (default: none)
+        index (str): ``'exact'`` or ``'approximate'``; see :func:`~dgmrec_pyg.nn.build_knn_graph`.
+            (default: ``'exact'``)
     """
 
     def __init__(self, missing: Mapping[str, Tensor], k: int = 10, num_layers: int = 1,
-                 knn_missing: str = 'drop_after', is_new: Tensor | None = None) -> None:
+                 knn_missing: str = 'drop_after', is_new: Tensor | None = None, index: str = 'exact') -> None:
         super().__init__()
         self.k = k
         self.knn_missing = knn_missing
+        self.index = index
         self.missing = dict(missing)
         self.is_new = is_new
         self.conv = ModalityGraphConv(num_layers)
@@ -67,9 +70,9 @@ class ItemGraphs(torch.nn.Module):
     def _knn_graph(self, x: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
         """The graph of all items; new ones only have a loop and take nobody's place among the nearest."""
         if self.is_new is None:
-            return build_knn_graph(x, self.k, missing, self.knn_missing)
+            return build_knn_graph(x, self.k, missing, self.knn_missing, index=self.index)
         old, new = (~self.is_new).nonzero().view(-1), self.is_new.nonzero().view(-1)
-        edge_index, edge_weight = build_knn_graph(x[old], self.k, missing[old], self.knn_missing)
+        edge_index, edge_weight = build_knn_graph(x[old], self.k, missing[old], self.knn_missing, index=self.index)
         return (torch.cat([old[edge_index], new.expand(2, -1)], dim=1),
                 torch.cat([edge_weight, edge_weight.new_ones(new.numel())]))
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.utils import coalesce, scatter
 
-from dgmrec_pyg.config import KNN_MISSING
+from dgmrec_pyg.config import KNN_INDEX, KNN_MISSING
+from dgmrec_pyg.nn.nearest import approximate_neighbors, exact_neighbors, rows_per_block
 
 
+@torch.no_grad()
 def build_knn_graph(x: Tensor, k: int, missing: Tensor | None = None, knn_missing: str = 'drop_after',
-                    block_size: int = 256) -> tuple[Tensor, Tensor]:
+                    block_size: int = 256, index: str = 'exact') -> tuple[Tensor, Tensor]:
     r"""Connects each item to the :obj:`k` items of highest cosine similarity and normalizes
     :math:`\mathbf{D}^{-1/2} \mathbf{A} \mathbf{D}^{-1/2}`, with :math:`\mathbf{D}` the sums over an item's neighbors
     (as in `"Mining Latent Structures for Multimedia Recommendation" <https://arxiv.org/abs/2104.09036>`_).
 
     An item is its own nearest neighbor (save among identical rows). Items that lack the modality are neither source nor
-    target of any edge but a loop of weight 1. Similarities are computed in blocks of rows: memory is
-    ``block_size * num_items``, never ``num_items ** 2``.
+    target of any edge but a loop of weight 1. Similarities are computed in blocks of rows: beside a copy of the
+    features, memory is that of the edges, never ``num_items ** 2``. No gradient reaches the features.
 
     Args:
         x (torch.Tensor): Item features, ``[I, F]``. With ``'drop_after'`` the rows of missing items must hold imputed
@@ -30,50 +33,58 @@ def build_knn_graph(x: Tensor, k: int, missing: Tensor | None = None, knn_missin
             less, its edges weigh nothing. ``'exclude_before'`` looks for :obj:`k` neighbors of positive similarity
             among the observed items. (default: ``'drop_after'``)
         block_size (int): Rows per block. (default: :obj:`256`)
+        index (str): ``'exact'`` compares all items with all others. ``'approximate'`` finds most of the nearest, much
+            sooner where there are many items, and needs faiss; weights are those of the neighbors found. (default:
+            ``'exact'``)
 
     Returns:
         tuple: ``edge_index`` ``[2, E]`` of (source = neighbor, target = item) and ``edge_weight`` ``[E]``.
 
     Raises:
-        ValueError: If :obj:`knn_missing` is not known, :obj:`k` is not positive, or a row that is used is not finite.
+        ValueError: If :obj:`knn_missing` or :obj:`index` is not known, :obj:`k` is not positive, or a row that is used
+            is not finite.
+        UserError: If faiss is needed and not installed.
     """
-    if knn_missing not in KNN_MISSING:
-        raise ValueError(f"knn_missing must be one of {', '.join(KNN_MISSING)} (got '{knn_missing}')")
+    for name, value, known in (('knn_missing', knn_missing, KNN_MISSING), ('index', index, KNN_INDEX)):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)} (got '{value}')")
     if k < 1:
         raise ValueError(f'k must be at least 1 (got {k})')
-    num_items = x.size(0)
     if missing is None:
-        missing = torch.zeros(num_items, dtype=torch.bool, device=x.device)
-    if knn_missing == 'exclude_before':
-        x = x.masked_fill(missing.unsqueeze(1), 0.0)  # similar to none, so behind all that can have an edge
-    if not x.isfinite().all():
+        missing = torch.zeros(x.size(0), dtype=torch.bool, device=x.device)
+    observed = ~missing if knn_missing == 'exclude_before' else torch.ones_like(missing)
+    finite = torch.cat([block.isfinite().all(dim=1) for block in x.split(rows_per_block(x))])
+    if not (finite | ~observed).all():
         raise ValueError('features must be finite; impute missing items before their neighbors are looked for')
-    x = F.normalize(x)
-    neighbor, similarity = _nearest(x, k, block_size)
+    if index == 'approximate':
+        neighbor, similarity = approximate_neighbors(x, k, observed, block_size)
+    else:
+        # Missing items are similar to none, so behind all that can have an edge.
+        neighbor, similarity = exact_neighbors(x, k, observed, block_size=block_size)
+    return connect(neighbor, similarity, missing, positive=knn_missing == 'exclude_before')
 
-    target = torch.arange(num_items, device=x.device).repeat_interleave(neighbor.size(1))
+
+def connect(neighbor: Tensor, similarity: Tensor, missing: Tensor, positive: bool) -> tuple[Tensor, Tensor]:
+    """Makes the normalized graph of :func:`build_knn_graph` from each item's neighbors.
+
+    Args:
+        neighbor (torch.Tensor): Neighbors, int64 ``[I, k]``.
+        similarity (torch.Tensor): Their similarities, ``[I, k]``; ``-inf`` where there is no neighbor.
+        missing (torch.Tensor): Items that get a loop and nothing else, bool ``[I]``.
+        positive (bool): Whether only neighbors of positive similarity are connected.
+    """
+    num_items = missing.numel()
+    target = torch.arange(num_items, device=neighbor.device).repeat_interleave(neighbor.size(1))
     source, similarity = neighbor.flatten(), similarity.flatten()
-    keep = ~(missing[source] | missing[target])
-    if knn_missing == 'exclude_before':
-        keep &= similarity > 0
+    keep = ~(missing[source] | missing[target]) & (similarity > (0 if positive else -math.inf))
     loop = missing.nonzero().view(-1)
     source, target = torch.cat([source[keep], loop]), torch.cat([target[keep], loop])
-    weight = torch.cat([similarity[keep], x.new_ones(loop.numel())])
+    weight = torch.cat([similarity[keep], similarity.new_ones(loop.numel())])
 
     degree = scatter(weight, target, dim_size=num_items)
     # Rows of zeros, and items all whose places are taken by identical, missing ones, have no sum to divide by.
     scale = degree.rsqrt().masked_fill(degree <= 0, 0.0)
     return torch.stack([source, target]), weight * scale[source] * scale[target]
-
-
-def _nearest(x: Tensor, k: int, block_size: int) -> tuple[Tensor, Tensor]:
-    """The k most similar rows of each row of unit length and their similarities, ``[I, k]`` each."""
-    neighbors, similarities = [], []
-    for block in x.split(block_size):
-        similarity, neighbor = (block @ x.t()).topk(min(k, x.size(0)), dim=1)
-        neighbors.append(neighbor)
-        similarities.append(similarity)
-    return torch.cat(neighbors), torch.cat(similarities)
 
 
 def blend_rows(old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor], rows: Tensor, rate: float,

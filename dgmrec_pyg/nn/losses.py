@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_BLOCK_ROWS = 512  # of InfoNCE's logits
+
 
 def bpr_loss(positive: Tensor, negative: Tensor) -> Tensor:
     r"""Bayesian personalized ranking, from the `"BPR: Bayesian Personalized Ranking from Implicit Feedback"
@@ -18,6 +20,15 @@ def bpr_loss(positive: Tensor, negative: Tensor) -> Tensor:
         negative (torch.Tensor): Scores of the negatives, ``[B]``.
     """
     return -F.logsigmoid(positive - negative).mean()
+
+
+def embedding_reg(*rows: Tensor) -> Tensor:
+    """Computes half the squared norm of a batch's embeddings per member, as in LightGCN (equation 15), a scalar.
+
+    Args:
+        *rows (torch.Tensor): Embeddings of the members' users or items, ``[B, C]`` each.
+    """
+    return torch.stack([x.square().sum() for x in rows]).sum() / (2 * rows[0].size(0))
 
 
 def info_nce_loss(a: Tensor, b: Tensor, temperature: float = 0.2, index_a: Tensor | None = None,
@@ -53,30 +64,35 @@ def info_nce_loss(a: Tensor, b: Tensor, temperature: float = 0.2, index_a: Tenso
 
 
 class _InfoNCE(torch.autograd.Function):
-    """InfoNCE of unit rows, whose gradient is formed while the logits are at hand.
+    """InfoNCE of unit rows in blocks of rows, whose gradient is formed while a block of logits is at hand.
 
-    The backward pass then needs no ``[N, M]`` matrix: nothing of that size outlives the forward pass.
+    So no ``[N, M]`` matrix is ever made, and what is made stays in a processor's cache.
     """
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, temperature: float, index_a: Tensor, index_b: Tensor) -> Tensor:
-        num_pairs = index_a.numel()
         count_a, count_b = _count(index_a, a), _count(index_b, b)
+        pair_a, pair_b = a.index_select(0, index_a), b.index_select(0, index_b)
+        scale = 1.0 / (index_a.numel() * temperature)
+        needs_grad = any(ctx.needs_input_grad[:2])
+        grad_a, grad_b = torch.empty_like(a), torch.zeros_like(b)
         # A right row of n pairs counts n times, exp(x + log n); one of no pair, log 0, not even in the maximum.
-        weight = torch.addmm(temperature * count_b.log(), a, b.t())
-        top = weight.amax(dim=1, keepdim=True)
-        weight.sub_(top).div_(temperature).exp_()
-        total = weight.sum(dim=1)
-        pair_logit = (a.index_select(0, index_a) * b.index_select(0, index_b)).sum(dim=1) / temperature
-        log_total = total.log() + top.squeeze(1) / temperature
-        loss = ((log_total * count_a).sum() - pair_logit.sum()) / num_pairs
-        if any(ctx.needs_input_grad[:2]):
-            scale = 1.0 / (num_pairs * temperature)
-            weight.mul_((count_a / total * scale).unsqueeze(1))
-            grad_a = torch.mm(weight, b).index_add_(0, index_a, b.index_select(0, index_b), alpha=-scale)
-            grad_b = torch.mm(weight.t(), a).index_add_(0, index_b, a.index_select(0, index_a), alpha=-scale)
-            ctx.save_for_backward(grad_a, grad_b)
-        return loss
+        log_count = count_b.log()
+        log_total = torch.empty_like(count_a)
+        for start in range(0, a.size(0), _BLOCK_ROWS):
+            rows = slice(start, start + _BLOCK_ROWS)
+            weight = torch.addmm(log_count, a[rows], b.t(), alpha=1.0 / temperature)
+            top = weight.amax(dim=1, keepdim=True)
+            total = weight.sub_(top).exp_().sum(dim=1)
+            log_total[rows] = total.log() + top.squeeze(1)
+            if needs_grad:
+                factor = (count_a[rows] / total * scale).unsqueeze(1)
+                torch.mm(weight, b, out=grad_a[rows]).mul_(factor)
+                grad_b.addmm_(weight.t(), a[rows] * factor)
+        if needs_grad:
+            ctx.save_for_backward(grad_a.index_add_(0, index_a, pair_b, alpha=-scale),
+                                  grad_b.index_add_(0, index_b, pair_a, alpha=-scale))
+        return (log_total * count_a).sum() / index_a.numel() - (pair_a * pair_b).sum() * scale
 
     @staticmethod
     @torch.autograd.function.once_differentiable

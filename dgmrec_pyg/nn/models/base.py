@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -27,6 +27,8 @@ class Recommender(torch.nn.Module):
     """
 
     config_class: ClassVar[type[Settings]] = Settings
+    training_defaults: ClassVar[Mapping[str, Any]] = {}
+    """What the project's own settings of training are for this model, where they are not ``TrainingConfig``'s."""
     trainable: ClassVar[bool] = True
     train_edge_index: Tensor
 
@@ -65,11 +67,16 @@ class Recommender(torch.nn.Module):
         return self.train_edge_index.device
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draws all parameters anew.
+        """Draws all parameters anew: embeddings and weights Xavier uniform, biases zero.
 
         Args:
             generator (torch.Generator, optional): Draws them. (default: the global one)
         """
+        for module in self.modules():
+            if isinstance(module, (torch.nn.Embedding, torch.nn.Linear)):
+                torch.nn.init.xavier_uniform_(module.weight, generator=generator)
+            if isinstance(module, torch.nn.Linear) and module.bias is not None:
+                torch.nn.init.zeros_(module.bias)
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
         """Returns the parameters that the main optimizer trains."""

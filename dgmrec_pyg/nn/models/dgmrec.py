@@ -11,18 +11,19 @@ from torch_geometric.nn.parameter_dict import ParameterDict
 
 from dgmrec_pyg.config import DGMRecConfig
 from dgmrec_pyg.errors import UserError
-from dgmrec_pyg.imputation import impute
 from dgmrec_pyg.nn.club import CLUB
 from dgmrec_pyg.nn.encoder import DisentangledEncoder
+from dgmrec_pyg.nn.feature_projection import FeatureProjection
 from dgmrec_pyg.nn.generator import ModalityGenerator
 from dgmrec_pyg.nn.interaction_graph import InteractionGraph
 from dgmrec_pyg.nn.item_graphs import ItemGraphs
 from dgmrec_pyg.nn.models import dgmrec_terms as terms
 from dgmrec_pyg.nn.models.base import Recommender
 from dgmrec_pyg.nn.models.dgmrec_terms import Parts, Side
+from dgmrec_pyg.nn.models.features import filled_features
 from dgmrec_pyg.nn.new_items import borrow_from_nearest
 from dgmrec_pyg.nn.preference import ModalityPreference
-from dgmrec_pyg.schema import ITEM, item_features, missing_mask, modality_names
+from dgmrec_pyg.schema import ITEM, missing_mask, modality_names
 
 CLUB_STEPS = 5
 CLUB_BATCH_SIZE = 2048
@@ -54,6 +55,7 @@ class DGMRec(Recommender):
     """
 
     config_class = DGMRecConfig
+    training_defaults = {'learning_rate': 0.003}
     config: DGMRecConfig
     missing: Tensor
     is_new: Tensor | None
@@ -66,9 +68,12 @@ class DGMRec(Recommender):
             raise UserError(f'DGMRec needs two or more modalities (got {self.modalities or "none"}); add a '
                             "'<modality>_feat.npy' or take a model without modalities, such as lightgcn")
         size = config.hidden_channels
-        features = {m: _filled_features(data, m, config.imputation) for m in self.modalities}
-        in_channels = {m: x.size(1) for m, x in features.items()}
+        features = filled_features(data, config.imputation)
         missing = {m: missing_mask(data, m) for m in self.modalities}
+        self.projection = ModuleDict({m: FeatureProjection(x[~missing[m]], config.feature_channels)
+                                      for m, x in features.items() if 0 < config.feature_channels < x.size(1)})
+        tables = {m: self.projection[m](x) if m in self.projection else x for m, x in features.items()}
+        in_channels = {m: x.size(1) for m, x in tables.items()}
         self.register_buffer('missing', torch.stack([missing[m] for m in self.modalities], dim=1), persistent=False)
         is_new = data[ITEM].get('is_new')
         self.register_buffer('is_new', is_new, persistent=False)
@@ -78,7 +83,7 @@ class DGMRec(Recommender):
         self.user_embedding = Embedding(self.num_users, size)
         self.item_embedding = Embedding(self.num_items, size)
         self.feature_tables = ParameterDict({
-            m: torch.nn.Parameter(x, requires_grad=config.train_features) for m, x in features.items()})
+            m: torch.nn.Parameter(x, requires_grad=config.train_features) for m, x in tables.items()})
         self.encoder = DisentangledEncoder(in_channels, size)
         self.preference = ModalityPreference(self.modalities, size)
         self.generator_net = ModalityGenerator(in_channels, size, config.noise_scale)
@@ -87,7 +92,7 @@ class DGMRec(Recommender):
         self.club_optimizer = torch.optim.Adam(self.club.parameters(), lr=CLUB_LEARNING_RATE) if self.club else None
         self.graph = InteractionGraph(self.train_edge_index, self.num_users, self.num_items)
         self.item_graphs = ItemGraphs(missing, config.knn_k, config.num_modality_layers, config.knn_missing,
-                                      self.is_new)
+                                      self.is_new, config.knn_index)
         self.item_graphs.build(features)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -121,7 +126,8 @@ class DGMRec(Recommender):
 
     def features(self, modality: str) -> Tensor:
         """Returns the feature table of a modality with generated rows in place, ``[I, F]``."""
-        return self.feature_tables[self._known(modality)].detach().clone()
+        table = self.feature_tables[self._known(modality)].detach()
+        return self.projection[modality].inverse(table) if modality in self.projection else table.clone()
 
     def general(self, modality: str) -> Tensor:
         """Returns the general part of a modality as encoded, ``[I, d]``."""
@@ -152,7 +158,7 @@ class DGMRec(Recommender):
             users (torch.Tensor, optional): The only users to compute, int64. (default: all)
         """
         user, item = self.collaborative()
-        general, specific = self.encoder(self.feature_tables)
+        general, specific, features = self.encoder.encode(self.feature_tables)
         preference = self.item_preference()
         # General and specific parts share a filter and a graph: side by side they cost one product.
         filtered = torch.cat([
@@ -160,7 +166,7 @@ class DGMRec(Recommender):
             for m in self.modalities], dim=1)
         of_users = Side(user if users is None else user.index_select(0, users),
                         self.graph.mean_to_users(filtered, users))
-        return Parts(of_users, Side(item, filtered), general, specific, preference)
+        return Parts(of_users, Side(item, filtered), general, specific, preference, features)
 
     @torch.no_grad()
     def embed(self) -> tuple[Tensor, Tensor]:
@@ -219,14 +225,12 @@ class DGMRec(Recommender):
         parts = self.parts(users=users)
         missing = dict(zip(self.modalities, self.missing.t(), strict=True))
         batch = terms.make_batch(parts, user, pos_item, neg_item, missing)
-        learned, features = parts.items, dict(self.feature_tables)
-        if self.old_items is not None:
-            learned = learned.select(self.old_items)
-            features = {m: x.index_select(0, self.old_items) for m, x in features.items()}
+        learned = parts.items if self.old_items is None else parts.items.select(self.old_items)
         optional = {
             'feature_reg': lambda: terms.feature_reg(batch),
-            'reconstruction': lambda: terms.reconstruction(learned, features, self.generator_net, config.noise_scale,
-                                                           generator),
+            'reconstruction': lambda: terms.reconstruction(
+                parts, batch.item_ids if config.reconstruction_items == 'batch' else self.old_items,
+                self.generator_net, config.noise_scale, generator),
             'club': lambda: terms.club(learned, self.club, club_permutation, generator),
             'inter_modal': lambda: terms.inter_modal(parts, batch, config.inter_modal_temperature),
             'intra_modal': lambda: terms.intra_modal(batch, config.inter_modal_temperature,
@@ -293,19 +297,3 @@ class DGMRec(Recommender):
         if modality not in self.modalities:
             raise UserError(f"unknown modality '{modality}' (known: {', '.join(self.modalities)})")
         return modality
-
-
-def _filled_features(data: HeteroData, modality: str, method: str) -> Tensor:
-    """A new table of a modality's features, missing rows imputed unless a transform has done so."""
-    x, missing = item_features(data, modality).float(), missing_mask(data, modality)
-    is_filled = data[ITEM].get('imputed') is not None
-    used = torch.ones_like(missing) if is_filled else ~missing
-    bad = (used & ~x.isfinite().all(dim=1)).nonzero().view(-1)
-    if bad.numel() > 0:
-        raise UserError(f"feature '{modality}' of {bad.numel()} items is not finite (first: item {int(bad[0])}); mark "
-                        'these items as missing or mend the features')
-    if is_filled:
-        return x.clone()
-    # What is known of new items stays theirs: others are not filled with it.
-    unusable = missing | data[ITEM].get('is_new', torch.zeros_like(missing))
-    return torch.where(missing.unsqueeze(1), impute(x, unusable, method), x)

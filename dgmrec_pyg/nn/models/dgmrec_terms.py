@@ -65,6 +65,7 @@ class Parts:
         items (Side): All items.
         general, specific (dict): Encoded features of all items, ``[I, d]``.
         preference (dict): Preferences of all items, ``[I, d]``.
+        features (dict): The feature tables as the encoder passed them on, ``[I, F]``.
     """
 
     users: Side
@@ -72,6 +73,7 @@ class Parts:
     general: dict[str, Tensor]
     specific: dict[str, Tensor]
     preference: dict[str, Tensor]
+    features: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Batch:
 
     Attributes:
         users (Side): The distinct users; member k of the batch is row ``user[k]``.
+        item_ids (torch.Tensor): The ids of the distinct items.
         items (Side): The distinct items, positive and negative; member k's are rows ``pos_item[k]`` and
             ``neg_item[k]``.
         positives (Side): The distinct positives; member k's is row ``positive[k]``.
@@ -90,6 +93,7 @@ class Batch:
 
     users: Side
     user: Tensor
+    item_ids: Tensor
     items: Side
     pos_item: Tensor
     neg_item: Tensor
@@ -121,7 +125,7 @@ def make_batch(parts: Parts, user: Tensor, pos_item: Tensor, neg_item: Tensor, m
     lacks = {m: mask.index_select(0, items) for m, mask in missing.items()}
     complete = (~torch.stack(list(lacks.values())).any(dim=0)).nonzero().view(-1)
     rows = parts.items.select(items)
-    return Batch(parts.users, user, rows, pos_row, neg_row, rows.select(positives), positive,
+    return Batch(parts.users, user, items, rows, pos_row, neg_row, rows.select(positives), positive,
                  {m: items[~mask] for m, mask in lacks.items()}, items[complete], complete)
 
 
@@ -171,14 +175,16 @@ def behavior_alignment(batch: Batch, temperature: float) -> Tensor:
             + info_nce_loss(users.collaborative, users.general_sum, temperature, batch.user))
 
 
-def reconstruction(items: Side, features: Mapping[str, Tensor], generator_net: ModalityGenerator, noise_scale: float,
+def reconstruction(parts: Parts, items: Tensor | None, generator_net: ModalityGenerator, noise_scale: float,
                    generator: torch.Generator | None) -> Tensor:
-    """Compares decoded with present features, on all items that take part in training."""
-    encoded = zip(items.general, items.specific, strict=True)
-    return torch.stack([
-        F.mse_loss(generator_net.decode(m, general.detach(), specific.detach(), noise_scale, generator), x)
-        for (m, x), (general, specific) in zip(features.items(), encoded, strict=True)
-    ]).sum()
+    """Compares decoded with present features, of some items or (``None``) of all."""
+    learned = parts.items if items is None else parts.items.select(items)
+    losses = []
+    for (m, x), general, specific in zip(parts.features.items(), learned.general, learned.specific, strict=True):
+        target = x if items is None else x.index_select(0, items)
+        losses.append(generator_net.reconstruction_loss(m, general.detach(), specific.detach(), target, noise_scale,
+                                                        generator))
+    return torch.stack(losses).sum()
 
 
 def generation(parts: Parts, batch: Batch, generator_net: ModalityGenerator, noise_scale: float,
