@@ -11,7 +11,14 @@ class UserError(ValueError):
 
     The message is one line that says what is wrong, where, and what to do about it. The command line
     prints it and leaves with exit code 2; in Python it is an ordinary :class:`ValueError`.
+
+    Args:
+        message (str): The message. Line breaks and other control characters, which names in foreign files may hold to
+            fool a terminal, are shown as escapes.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(''.join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message))
 
 
 def near_miss(name: str, known: Iterable[str]) -> str:
@@ -21,5 +28,5 @@ def near_miss(name: str, known: Iterable[str]) -> str:
         name (str): What was given.
         known (Iterable[str]): What would have been understood.
     """
-    close = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    close = get_close_matches(name[:100], list(known), n=1, cutoff=0.5)  # Comparing long ones takes long.
     return f"; did you mean '{close[0]}'?" if close else ''

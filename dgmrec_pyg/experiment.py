@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -24,6 +25,7 @@ from dgmrec_pyg.errors import UserError, near_miss
 from dgmrec_pyg.evaluation import SplitEvaluator, generation_quality, item_slices
 from dgmrec_pyg.imputation import impute
 from dgmrec_pyg.loading import RunSettings, dataset_name, load_data
+from dgmrec_pyg.memory import DataSizes, MemoryEstimate, check_memory, estimate_memory
 from dgmrec_pyg.nn import MODELS, DGMRec, Recommender
 from dgmrec_pyg.rundir import RunDirectory
 from dgmrec_pyg.schema import (
@@ -37,6 +39,10 @@ from dgmrec_pyg.schema import (
     training_edges,
 )
 from dgmrec_pyg.training import BPRSampler, Fit, Trainer
+from dgmrec_pyg.training.deterministic import deterministic
+
+DETERMINISTIC = ('deterministic: the same bits again on the same kind of device, with the same versions and {threads} '
+                 'thread(s); on CPU this costs nothing that could be measured, on CUDA it was not measured')
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,8 @@ def resolve_settings(run: RunSettings, model: str | None = None) -> tuple[Settin
         raise UserError(f"unknown model '{name}'{near_miss(name, MODELS)} (known: {', '.join(MODELS)})")
     preset = load_preset(run.preset, dataset_name(run.dataset))
     config = MODELS[name].config_class.from_dict(preset['model'] if name == 'dgmrec' else {})
-    training = TrainingConfig.from_dict(preset['training'])
+    defaults = MODELS[name].training_defaults if run.preset == 'default' else {}
+    training = TrainingConfig.from_dict({**defaults, **preset['training']})
     # A model to compare with keeps its own settings: those given are meant for the run's model.
     given = config if model is None else MODELS[run.model].config_class()
     changed, training = cast(tuple[Settings, TrainingConfig], parse_settings(list(run.settings), given, training))
@@ -263,6 +270,29 @@ def describe(data: HeteroData, run: RunSettings) -> dict[str, Any]:
     }
 
 
+def data_sizes(data: HeteroData) -> DataSizes:
+    """Returns the sizes of a set that memory depends on.
+
+    Args:
+        data (HeteroData): The set.
+    """
+    edges = data[INTERACTS]
+    return DataSizes(num_users=data[USER].num_nodes, num_items=data[ITEM].num_nodes,
+                     num_train=training_edges(data).size(1),
+                     num_labels=edges.val_edge_label_index.size(1) + edges.test_edge_label_index.size(1),
+                     features={m: item_features(data, m).size(1) for m in modality_names(data)})
+
+
+def estimate_run(data: HeteroData, run: RunSettings) -> MemoryEstimate:
+    """Estimates the peak memory of a run on a set.
+
+    Args:
+        data (HeteroData): The set.
+        run (RunSettings): The run.
+    """
+    return estimate_memory(data_sizes(data), *resolve_settings(run), resolve_device(run.device))
+
+
 def run_experiment(run: RunSettings, output: RunDirectory, progress: bool = False,
                    say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
     """Carries out one run and writes its directory.
@@ -277,15 +307,22 @@ def run_experiment(run: RunSettings, output: RunDirectory, progress: bool = Fals
         dict: The content of ``metrics.json``.
 
     Raises:
-        UserError: If something the caller can put right is wrong. Nothing is left then, unless it shows only after
-            the first epoch; the message names the run directory in that case.
+        UserError: If something the caller can put right is wrong. Nothing is left then, unless it shows only in
+            training; the message names the run directory in that case.
     """
+    with deterministic(run.deterministic):
+        return _carry_out(run, output, progress, say)
+
+
+def _carry_out(run: RunSettings, output: RunDirectory, progress: bool, say: Callable[[str], None]) -> dict[str, Any]:
     device = resolve_device(run.device)
     config, training = resolve_settings(run)
     other_settings = {name: resolve_settings(run, name) for name in run.compare}
     data = load_data(run)
+    check_memory(estimate_run(data, run), device)
     description = describe(data, run)
     state = output.state_to_resume(description)
+    other_states = {name: output.state_to_resume(description, name) for name in run.compare}
     model = build_model(data, run.model, config, run.seed, device)
     others = {name: build_model(data, name, other_settings[name][0], run.seed, device) for name in run.compare}
     begin = time.perf_counter()
@@ -297,6 +334,8 @@ def run_experiment(run: RunSettings, output: RunDirectory, progress: bool = Fals
                             'more')
         output.open(description, () if state is None else state['fit']['records'])
         say(describe_data(description['data'], run.dataset))
+        if run.deterministic:
+            say(DETERMINISTIC.format(threads=torch.get_num_threads()))
         if state is not None:
             say(f"going on after epoch {done}")
         elif output.resume and model.trainable:
@@ -304,13 +343,15 @@ def run_experiment(run: RunSettings, output: RunDirectory, progress: bool = Fals
 
     try:
         result = fit_model(data, model, training, run.seed, state, start, progress=progress, on_epoch=output.add_epoch,
-                           on_checkpoint=output.save_state)
+                           on_checkpoint=output.save_state, on_failure=output.save_failure)
         if result.fit is not None and result.fit.resumed_after == result.fit.epoch:
             say('nothing was left to train: the last epoch was reached, or patience was over')
         metrics = {**result.metrics, 'interrupted': result.interrupted, 'total_seconds': time.perf_counter() - begin}
         output.finish(metrics, model, data, [] if result.fit is None else result.fit.records)
         for name in () if result.interrupted else run.compare:
-            other = fit_model(data, others.pop(name), other_settings[name][1], run.seed, progress=progress)
+            other = fit_model(data, others.pop(name), other_settings[name][1], run.seed, other_states.pop(name),
+                              progress=progress, on_checkpoint=partial(output.save_state, compared=name),
+                              on_failure=output.save_failure)
             metrics |= {'interrupted': other.interrupted, 'total_seconds': time.perf_counter() - begin}
             if not other.interrupted:  # A model that is trained by half is no comparison.
                 metrics.setdefault('compare', {})[name] = other.metrics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +11,18 @@ from pathlib import Path
 
 from dgmrec_pyg.errors import UserError
 
+_UNFINISHED = '.unfinished.'
+_STARTS_A_FORMULA = ('=', '+', '-', '@', '\t', '\r', '\n')
+_PLAIN = re.compile(r'[-+@][\w.-]*([eE]\+\d+)?')
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path in the folder of :obj:`path`; moves it into place when the block succeeds.
 
-    The file is flushed to disk before the move. When the block raises, the temporary file is removed
-    and :obj:`path` is left as it was.
+    The file is flushed to disk before the move, and its folder after it, so that the move outlives a power cut. When
+    the block raises, the temporary file is removed and :obj:`path` is left as it was. A killed process leaves its
+    temporary file behind: see :func:`unfinished_files`.
 
     Args:
         path (str or PathLike): Where the finished file is to stand.
@@ -26,25 +32,45 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f'.{target.name}.', suffix=target.suffix)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f'{_UNFINISHED}{target.name}.', suffix=target.suffix)
     except OSError as error:
         raise UserError(f"cannot write '{target}': {error.strerror}; choose a folder that can be written to") from error
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        with open(temporary, 'rb') as file:
-            os.fsync(file.fileno())
+        _flush(temporary)
         # mkstemp makes private files; results are meant to be read by others as umask allows.
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, target)
+        if os.name == 'posix':  # Elsewhere folders cannot be opened.
+            _flush(target.parent)
     except OSError as error:
         raise UserError(f"cannot write '{target}': {error.strerror}; free some space or choose another "
                         'folder') from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def unfinished_files(folder: str | os.PathLike[str]) -> set[Path]:
+    """Returns the temporary files that :func:`atomic_path` has in a folder: what it writes now, and what killed
+    processes have left behind.
+
+    Args:
+        folder (str or PathLike): Where to look.
+    """
+    return set(Path(folder).glob(f'{_UNFINISHED}*'))
+
+
+def _flush(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -59,3 +85,18 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding='utf-8')
+
+
+def csv_cell(value: object) -> str:
+    """Returns a value as a cell of a CSV file that no spreadsheet takes for a formula.
+
+    Text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return gets an apostrophe in front, as
+    spreadsheets use it to mark text. Numbers (``-3``, ``+1.5e-3``) and ids of letters, digits, ``_``, ``.`` and ``-``
+    (``-dQw4w9``, ``@anna``) stay as they are: without brackets, operators, quotes or separators they call and fetch
+    nothing.
+
+    Args:
+        value (object): What is to be written.
+    """
+    text = str(value)
+    return f"'{text}" if text.startswith(_STARTS_A_FORMULA) and not _PLAIN.fullmatch(text) else text

@@ -41,6 +41,7 @@ class RunSettings:
         compare (tuple): Models that are trained as well.
         seed (int): Draws parameters, batches and noise.
         device (str): ``'auto'``, ``'cpu'`` or ``'cuda'``.
+        deterministic (bool): Whether to use only algorithms that give the same bits each time.
 
     Raises:
         UserError: If a value is of a wrong type, unknown or out of range.
@@ -59,6 +60,7 @@ class RunSettings:
     compare: tuple[str, ...] = ()
     seed: int = 0
     device: str = 'auto'
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(RunSettings).items():

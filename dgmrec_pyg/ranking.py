@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +34,8 @@ def rank_items(
     """Returns the :obj:`k` best unseen items of each user, best first, and their scores.
 
     All items are ranked, in blocks of users. Of items with the same score the one with the lower id comes
-    first, so the ranking depends neither on the block size nor on the device.
+    first, so the ranking depends neither on the block size nor on the device. Where a block does not fit into the
+    memory of the GPU, it is halved, and so are those after it.
 
     Args:
         score (Callable): Takes user ids ``[B]`` and returns their scores of all items, ``[B, num_items]``;
@@ -56,32 +57,47 @@ def rank_items(
     Raises:
         UserError: If a score is NaN or infinite.
     """
-    block_size = block_size or _default_block_size(num_items, users.device)
+    size = block_size or _default_block_size(num_items, users.device)
+    items = users.new_full((users.numel(), k), NO_ITEM)
+    scores = torch.full((users.numel(), k), -math.inf, device=users.device)
+    best = scores.new_empty(users.numel())
+    seen_pairs = _seen_pairs(users, seen_edge_index)
+    done = 0
+    while done < users.numel():
+        try:
+            for start, top_items, top_scores, top in _rank_blocks(score, users, done, size, seen_pairs, k, num_items,
+                                                                  candidates):
+                done = start + top.numel()
+                rows, columns = slice(start, done), slice(top_items.size(1))
+                items[rows, columns], scores[rows, columns], best[rows] = top_items, top_scores, top
+        except torch.cuda.OutOfMemoryError:
+            if size == 1:
+                raise
+            size = min(size, users.numel() - done) // 2 or 1
+    _check_finite(best, users)
+    return items.masked_fill_(scores == -math.inf, NO_ITEM), scores
+
+
+def _rank_blocks(score: Callable[[Tensor], Tensor], users: Tensor, first: int, size: int,
+                 seen_pairs: tuple[Tensor, Tensor], k: int, num_items: int, candidates: Tensor | None
+                 ) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    """Ranks blocks of users from the first one on; yields a block's start, its items, their scores and the best."""
     group_size = max(1, math.isqrt(num_items // k))  # balances the two steps of _top_items
     padded = math.ceil(num_items / group_size) * group_size
     # One buffer for all blocks: the caller's tensor is not written to, and memory is not allocated anew.
-    buffer = torch.full((min(block_size, users.numel()), padded), -math.inf, device=users.device)
-    items = users.new_full((users.numel(), k), NO_ITEM)
-    scores = buffer.new_full((users.numel(), k), -math.inf)
-    best = buffer.new_empty(users.numel())
-
-    starts = range(0, users.numel(), block_size)
-    row, seen = _seen_pairs(users, seen_edge_index)
+    buffer = torch.full((min(size, users.numel() - first), padded), -math.inf, device=users.device)
+    starts = range(first, users.numel(), size)
+    row, seen = seen_pairs
     bounds = torch.searchsorted(row, users.new_tensor([*starts, users.numel()])).tolist()
     for number, start in enumerate(starts):
-        block = users[start:start + block_size]
+        block = users[start:start + size]
         filled = buffer[:block.numel()]
         filled[:, :num_items] = score(block)
         pairs = slice(bounds[number], bounds[number + 1])
         filled[row[pairs] - start, seen[pairs]] = -math.inf
         if candidates is not None:
             filled[:, :num_items].masked_fill_(~candidates, -math.inf)
-        rows = slice(start, start + block.numel())
-        top_items, top_scores, best[rows] = _top_items(filled, k, group_size)
-        items[rows, :top_items.size(1)] = top_items
-        scores[rows, :top_items.size(1)] = top_scores
-    _check_finite(best, users)
-    return items.masked_fill_(scores == -math.inf, NO_ITEM), scores
+        yield start, *_top_items(filled, k, group_size)
 
 
 def _default_block_size(num_items: int, device: torch.device) -> int:

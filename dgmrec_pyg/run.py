@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 
 _RUN_FLAGS = ('dataset', 'root', 'model', 'preset', 'missing_ratio', 'missing_file', 'no_missing', 'missing_seed',
-              'new_items', 'seed', 'device')
+              'new_items', 'seed', 'device', 'deterministic')
 # What may differ from the run to resume: where its set is now, and a device (which the run directory compares).
 _FREE_TO_RESUME = ('root', 'device')
 
@@ -72,6 +72,9 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument('--seed', type=int, default=0, metavar='N', help='draws parameters, batches, noise (default: 0)')
     model.add_argument('--device', default='auto', choices=('auto', 'cpu', 'cuda'),
                        help='where to compute (default: auto, CUDA where there is one)')
+    model.add_argument('--deterministic', action='store_true',
+                       help='use only algorithms that give the same bits each time, with the same number of threads '
+                            '(costs nothing measurable on CPU; not measured on CUDA)')
     output = parser.add_argument_group('output')
     output.add_argument('--output', metavar='DIR', help='run directory (default: a new runs/<dataset>-<model>-<time>)')
     output.add_argument('--resume', action='store_true',
@@ -132,8 +135,9 @@ def _run(argv: list[str]) -> int:
     if arguments.resume and arguments.output is None:
         raise UserError('--resume needs --output, the folder of the run to go on with')
 
-    from dgmrec_pyg.experiment import describe, run_experiment
+    from dgmrec_pyg.experiment import describe, estimate_run, resolve_device, run_experiment
     from dgmrec_pyg.loading import load_data
+    from dgmrec_pyg.memory import describe_memory
     from dgmrec_pyg.rundir import RunDirectory
 
     if arguments.quiet:
@@ -144,7 +148,9 @@ def _run(argv: list[str]) -> int:
         run = _resumed(argv, output)
     say = (lambda text: None) if arguments.quiet else partial(print, flush=True)
     if arguments.dry_run:
-        _show(describe(load_data(run), run), run.dataset)
+        data = load_data(run)
+        _show(describe(data, run), run.dataset)
+        print('\n' + describe_memory(estimate_run(data, run), resolve_device(run.device)))
         return 0
     metrics = run_experiment(run, output, progress=not arguments.quiet, say=say)
     say('\n' + console.results(metrics, run.model))
@@ -163,14 +169,14 @@ def _resumed(argv: list[str], output: RunDirectory) -> RunSettings:
 
     before = output.read_config()['run']
     try:
-        RunSettings.from_json(before)
+        settings_before = RunSettings.from_json(before)
     except (TypeError, UserError) as error:
         raise output.damaged_config(error) from error
     parser = build_parser()
     parser.set_defaults(**{name: before[name] for name in (*_RUN_FLAGS, 'settings', 'compare') if name in before})
     run = run_settings(parser.parse_args(argv))
     for flag in _RUN_FLAGS:
-        given, was = getattr(run, flag), before.get(flag)
+        given, was = getattr(run, flag), getattr(settings_before, flag)
         if given != was and flag not in _FREE_TO_RESUME:
             raise UserError(f"--{flag.replace('_', '-')} is {given!r}, but the run to resume has {was!r}; leave it out "
                             'or start a new run')

@@ -16,28 +16,31 @@ from torch_geometric.data import HeteroData
 
 import dgmrec_pyg
 from dgmrec_pyg.errors import UserError
-from dgmrec_pyg.files import atomic_path, write_text
+from dgmrec_pyg.files import atomic_path, csv_cell, unfinished_files, write_text
 from dgmrec_pyg.nn import Recommender
+from dgmrec_pyg.reading import read_json
 from dgmrec_pyg.schema import ITEM, USER
-from dgmrec_pyg.training import load_checkpoint, save_checkpoint
+from dgmrec_pyg.training.checkpoint import load_newest_checkpoint, previous_checkpoint, save_checkpoint
 
 CONFIG = 'config.json'
 EPOCHS = 'metrics.jsonl'
 METRICS = 'metrics.json'
 CHECKPOINT = 'checkpoint.pt'
+FAILURE = 'failure.pt'
 RECOMMENDATIONS = 'recommendations.csv'
 CURVES = 'curves.png'
 _FILES = (CONFIG, EPOCHS, METRICS, CHECKPOINT, RECOMMENDATIONS, CURVES)
 RECOMMENDATIONS_PER_USER = 20
 
 # What a resumed run must share beside the settings of model and training and the data.
-_FIXED = ('model', 'seed', 'device')
+_FIXED = ('model', 'seed', 'device', 'deterministic')
+_FIXED_VERSIONS = ('dgmrec_pyg', 'torch', 'torch-geometric')
 _LIBRARIES = ('torch', 'torch-geometric', 'numpy', 'ogb', 'tqdm')
 
 
 class RunDirectory:
-    """Writes ``config.json``, ``metrics.jsonl``, ``checkpoint.pt`` and, in the end, ``metrics.json``,
-    ``recommendations.csv`` and ``curves.png``. Nothing is made before :meth:`open`.
+    """Writes ``config.json``, ``metrics.jsonl``, ``checkpoint.pt`` (with the one before, ``checkpoint.previous.pt``)
+    and, in the end, ``metrics.json``, ``recommendations.csv`` and ``curves.png``. Nothing is made before :meth:`open`.
 
     Args:
         path (str or Path): The folder.
@@ -53,13 +56,15 @@ class RunDirectory:
         self.is_open = False
         self._has_results = False
         self._made: list[Path] = []
+        self._made_of: dict[str, Any] = {}
+        self._fallbacks: list[Path] = []
         try:
             if self.path.exists() and not self.path.is_dir():
                 raise UserError(f"'{self.path}' is a file; give --output the name of a folder")
             if resume and not (self.path / CONFIG).is_file():
                 raise UserError(f"'{self.path}' holds no run to resume ({CONFIG} is not there); leave out --resume to "
                                 'start one')
-            if not resume and self.path.is_dir() and any(self.path.iterdir()):
+            if not resume and self.path.is_dir() and set(self.path.iterdir()) - unfinished_files(self.path):
                 raise UserError(f"folder '{self.path}' is not empty; give another --output, or --resume to go on with "
                                 'the run in it')
         except OSError as error:
@@ -72,9 +77,10 @@ class RunDirectory:
             UserError: If it is damaged.
         """
         try:
-            config = json.loads((self.path / CONFIG).read_text(encoding='utf-8'))
-            return {part: dict(config[part]) for part in ('run', 'model', 'training', 'data')}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            config = read_json(self.path / CONFIG)
+            parts = ('run', 'model', 'training', 'compare', 'data', 'versions')
+            return {**{part: dict(config[part]) for part in parts}, 'threads': config.get('threads')}
+        except (ValueError, KeyError, TypeError) as error:
             raise self.damaged_config(error) from error
 
     def damaged_config(self, error: Exception) -> UserError:
@@ -83,8 +89,8 @@ class RunDirectory:
         Args:
             error (Exception): What came of it.
         """
-        return UserError(f"'{self.path / CONFIG}' is damaged ({type(error).__name__}: {error}); start a new run in "
-                         'another folder')
+        reason = str(error) if isinstance(error, UserError) else f'{type(error).__name__}: {error}'
+        return UserError(f"'{self.path / CONFIG}' is damaged ({reason}); start a new run in another folder")
 
     def open(self, description: dict[str, Any], records: Iterable[dict[str, Any]] = ()) -> None:
         """Makes the folder, or goes on in it.
@@ -103,7 +109,9 @@ class RunDirectory:
         except OSError as error:
             raise UserError(f"cannot make folder '{self.path}': {error.strerror}; give another --output") from error
         self.is_open = True
-        self._write_json(CONFIG, {**description, 'versions': _versions()})
+        self._tidy()
+        self._made_of = _complete(description)
+        self._write_json(CONFIG, self._made_of)
         write_text(self.path / EPOCHS, ''.join(json.dumps(record) + '\n' for record in records))
 
     def discard_unused(self) -> None:
@@ -118,28 +126,46 @@ class RunDirectory:
             for folder in self._made:
                 folder.rmdir()
 
-    def state_to_resume(self, description: dict[str, Any]) -> dict[str, Any] | None:
+    def state_to_resume(self, description: dict[str, Any], compared: str | None = None) -> dict[str, Any] | None:
         """Returns the trainer's state to go on from; :obj:`None` in a new run and where there is no checkpoint yet.
+
+        Where the newest checkpoint is damaged the previous one serves, with a warning.
 
         Args:
             description (dict): What the run is made of; must be that of the resumed run, save for ``epochs``.
+            compared (str, optional): A model that the run's own is compared with. (default: the run's own)
 
         Raises:
-            UserError: If the resumed run was made of something else, or a file is damaged.
+            UserError: If run or checkpoint were made of something else or by other versions, or a file is damaged.
         """
         if not self.resume:
             return None
-        before = self.read_config()
-        fixed = [('run', key) for key in _FIXED]
-        fixed += [(part, key) for part in ('model', 'training', 'data') for key in description[part] if key != 'epochs']
-        for part, key in fixed:
-            was, now = before[part].get(key), description[part][key]
-            if was != now:
-                raise UserError(f"the run in '{self.path}' was made with {key} {was!r} ({part}), now it is {now!r}; "
-                                'give the same or start a new run in another folder')
-        if not (self.path / CHECKPOINT).exists():  # Stopped before its first checkpoint.
+        before, now = self.read_config(), _complete(description)
+        if compared is not None and compared not in before['compare']:
             return None
-        return load_checkpoint(self.path / CHECKPOINT)
+        _refuse_others(f"the run in '{self.path}'", _identity(before, compared), _identity(now, compared))
+        found = load_newest_checkpoint(self._checkpoint(compared))
+        if found is None:  # Stopped before its first checkpoint.
+            return None
+        state, file = found
+        made_of = state.get('made_of')
+        if not isinstance(made_of, dict) or not all(isinstance(part, dict) for part in made_of.values()):
+            raise UserError(f"checkpoint '{file}' is damaged or of another model (it does not say what it was made of)"
+                            '; start a new run in another folder')
+        _refuse_others(f"checkpoint '{file}'", made_of, _identity(now, compared))
+        if file != self._checkpoint(compared):
+            self._fallbacks.append(self._checkpoint(compared))
+        return state
+
+    def _tidy(self) -> None:
+        """Clears up after a run that was killed; what is damaged must not become the previous checkpoint."""
+        for file in unfinished_files(self.path):
+            file.unlink(missing_ok=True)
+        for path in self._fallbacks:
+            previous_checkpoint(path).replace(path)
+
+    def _checkpoint(self, compared: str | None) -> Path:
+        return self.path / (CHECKPOINT if compared is None else f'checkpoint.{compared}.pt')
 
     def add_epoch(self, record: dict[str, Any]) -> None:
         """Appends one epoch to ``metrics.jsonl``."""
@@ -151,9 +177,21 @@ class RunDirectory:
             raise UserError(f"cannot write '{self.path / EPOCHS}': {error.strerror}; free some space or choose another "
                             'folder') from error
 
-    def save_state(self, state: dict[str, Any]) -> None:
-        """Writes ``checkpoint.pt``."""
-        save_checkpoint(self.path / CHECKPOINT, state)
+    def save_state(self, state: dict[str, Any], compared: str | None = None) -> None:
+        """Writes ``checkpoint.pt``, or of a model to compare with ``checkpoint.<name>.pt``, and keeps the one before.
+
+        Args:
+            state (dict): The trainer's state.
+            compared (str, optional): A model that the run's own is compared with. (default: the run's own)
+        """
+        made_of = _identity(self._made_of, compared)
+        save_checkpoint(self._checkpoint(compared), {**state, 'made_of': made_of}, keep_previous=True)
+        self._has_results = True
+
+    def save_failure(self, state: dict[str, Any]) -> None:
+        """Writes ``failure.pt``: what there was when a loss was not finite."""
+        save_checkpoint(self.path / FAILURE, state)
+        self._has_results = True
 
     def finish(self, metrics: dict[str, Any], model: Recommender, data: HeteroData,
                records: list[dict[str, Any]]) -> None:
@@ -189,7 +227,8 @@ class RunDirectory:
             writer.writerow(['user', 'rank', 'item', 'score'] + ([] if names is None else ['name']))
             for user, row, row_scores in zip(users, ids.tolist(), scores.tolist(), strict=True):
                 writer.writerows(
-                    [user, rank, items[item], f'{score:.6g}'] + ([] if names is None else [names[item]])
+                    [csv_cell(user), rank, csv_cell(items[item]), f'{score:.6g}']
+                    + ([] if names is None else [csv_cell(names[item])])
                     for rank, (item, score) in enumerate(zip(row, row_scores, strict=True), start=1) if item >= 0)
 
     def _plot(self, records: list[dict[str, Any]]) -> None:
@@ -215,6 +254,40 @@ class RunDirectory:
             axes.grid(alpha=0.3)
         with atomic_path(self.path / CURVES) as path:
             figure.savefig(path, dpi=120)
+
+
+def _complete(description: dict[str, Any]) -> dict[str, Any]:
+    """What ``config.json`` holds: the description of the run and what numbers depend on beside it."""
+    return {**description, 'versions': _versions(), 'threads': torch.get_num_threads()}
+
+
+def _identity(config: dict[str, Any], compared: str | None) -> dict[str, dict[str, Any]]:
+    """What a checkpoint and whoever goes on from it must share, in parts.
+
+    Args:
+        config (dict): As :func:`_complete` returns it.
+        compared (str, optional): A model that the run's own is compared with.
+    """
+    run = {key: config['run'].get(key) for key in _FIXED}
+    if run['deterministic']:  # On CPU the number of threads decides in which order sums are taken.
+        run['threads'] = config['threads']
+    return {
+        'run': run if compared is None else {**run, 'model': compared},
+        'model': config['model'] if compared is None else config['compare'][compared],
+        'training': {key: value for key, value in config['training'].items() if key != 'epochs'},
+        'data': config['data'],
+        'versions': {library: config['versions'].get(library) for library in _FIXED_VERSIONS},
+    }
+
+
+def _refuse_others(what: str, before: dict[str, Any], now: dict[str, dict[str, Any]]) -> None:
+    """Names the first difference."""
+    for part, values in now.items():
+        for key in dict.fromkeys([*values, *before.get(part, {})]):
+            was, is_now = before.get(part, {}).get(key), values.get(key)
+            if was != is_now:
+                raise UserError(f'{what} was made with {key} {was!r} ({part}), now it is {is_now!r}; give the same or '
+                                'start a new run in another folder')
 
 
 def _versions() -> dict[str, str]:

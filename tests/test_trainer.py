@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import io
+import math
+import random
 import re
 import signal
 import sys
@@ -12,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from model_training import all_scores
@@ -157,16 +160,28 @@ def test_terms_are_means_over_batches(small_data: HeteroData) -> None:
     assert record['loss'] == pytest.approx(sum(weights[name] * value for name, value in record['terms'].items()))
 
 
-def test_callbacks(small_data: HeteroData) -> None:
-    records: list[dict[str, Any]] = []
-    often: list[int] = []
-    fit = make_trainer(small_data, on_epoch=records.append, checkpoint_seconds=0.0,
-                       on_checkpoint=lambda state: often.append(state['fit']['epoch'])).fit()
-    assert records == fit.records
-    assert often == [1, 2, 3, 4, 4]
-    seldom: list[int] = []
-    make_trainer(small_data, on_checkpoint=lambda state: seldom.append(state['fit']['epoch'])).fit()
-    assert seldom == [4]
+def test_an_epoch_is_in_a_checkpoint_before_it_is_told_of(small_data: HeteroData) -> None:
+    told: list[tuple[str, int]] = []
+    fit = make_trainer(small_data, on_epoch=lambda record: told.append(('record', record['epoch'])),
+                       on_checkpoint=lambda state: told.append(('checkpoint', state['fit']['epoch']))).fit()
+    assert told == [(kind, epoch) for epoch in range(1, 5) for kind in ('checkpoint', 'record')]
+    assert [record['epoch'] for record in fit.records] == [1, 2, 3, 4]
+
+
+def test_nothing_is_the_best_before_it_is_evaluated(small_data: HeteroData) -> None:
+    """A second copy of the features costs memory, so there is none before there is anything to keep."""
+    states: list[dict[str, Any]] = []
+    trainer = make_trainer(small_data, TRAINING.replace(epochs=3, eval_every=2), validation=Scripted([0.2, 0.1]),
+                           on_checkpoint=states.append)
+    trainer.fit()
+    assert [state['best_model'] is None for state in states] == [True, False, False]
+
+
+def test_a_best_model_that_is_the_present_one_is_kept_once(small_data: HeteroData) -> None:
+    shared: list[bool] = []
+    make_trainer(small_data, validation=Scripted([0.1, 0.2, 0.1, 0.3]), on_checkpoint=lambda state: shared.append(
+        state['best_model'] is state['model'])).fit()
+    assert shared == [True, True, False, True]
 
 
 def test_no_progress_bar_without_a_terminal(small_data: HeteroData, capfd: pytest.CaptureFixture[str]) -> None:
@@ -204,17 +219,19 @@ def test_same_seed_same_numbers_and_another_seed_others(small_data: HeteroData) 
     assert not all_scores(first.model).equal(all_scores(other.model))
 
 
-def test_resuming_equals_training_through(small_data: HeteroData, tmp_path: Path) -> None:
+@pytest.mark.parametrize('eval_every', [1, 2, 4])
+def test_resuming_equals_training_through(small_data: HeteroData, tmp_path: Path, eval_every: int) -> None:
     assert bool(small_data['item'].missing_image.any())
-    whole = make_trainer(small_data, TRAINING.replace(epochs=6))
+    training = TRAINING.replace(epochs=6, eval_every=eval_every)
+    whole = make_trainer(small_data, training)
     expected = whole.fit()
 
     # Interrupted, not finished, after the third epoch; the graphs are refreshed in the second, fourth and sixth.
-    half = make_trainer(small_data, TRAINING.replace(epochs=6), on_epoch=lambda record: (
+    half = make_trainer(small_data, training, on_epoch=lambda record: (
         signal.raise_signal(signal.SIGINT) if record['epoch'] == 3 else None),
         on_checkpoint=lambda state: save_checkpoint(tmp_path / 'checkpoint.pt', state))
     assert half.fit().interrupted
-    resumed = make_trainer(small_data, TRAINING.replace(epochs=6), seed=99)
+    resumed = make_trainer(small_data, training, seed=99)
     resumed.load_state_dict(load_checkpoint(tmp_path / 'checkpoint.pt'))
     found = resumed.fit()
 
@@ -223,6 +240,20 @@ def test_resuming_equals_training_through(small_data: HeteroData, tmp_path: Path
     assert (found.resumed_after, expected.resumed_after, found.interrupted) == (3, 0, False)
     assert_equal_states(resumed.state_dict(), whole.state_dict())
     assert all_scores(resumed.model).equal(all_scores(whole.model))
+
+
+def test_global_random_states_are_kept(small_data: HeteroData, tmp_path: Path) -> None:
+    """Nothing of ours draws from them, but a model of somebody else may."""
+
+    def draw() -> list[float]:
+        return [random.random(), float(np.random.rand()), float(torch.rand(()))]  # noqa: NPY002, S311
+
+    trainer = make_trainer(small_data, model=light_gcn(small_data))
+    save_checkpoint(tmp_path / 'checkpoint.pt', trainer.state_dict())
+    expected = draw()
+    assert draw() != expected
+    trainer.load_state_dict(load_checkpoint(tmp_path / 'checkpoint.pt'))
+    assert draw() == expected
 
 
 def test_nothing_is_trained_after_the_end(small_data: HeteroData) -> None:
@@ -261,6 +292,8 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     'a parameter lacks': (without('best_model', 'user_embedding.weight'), 'Missing key'),
     'parameters of another size': (lambda state: state['model'].update({'user_embedding.weight': torch.zeros(2, 2)}),
                                    'size mismatch'),
+    'no best model': (lambda state: state.update(best_model=None), 'best model and its epoch do not belong together'),
+    'no random states': (without('random', 'numpy'), "KeyError: 'numpy'"),
     'no generators': (lambda state: state['generators'].clear(), "KeyError: 'sampler'"),
     'a record lacks': (lambda state: state['fit']['records'].pop(0), 'epochs 1 to 4 are not all there'),
     'no epoch in a record': (lambda state: state['fit']['records'][1].pop('epoch'), 'epochs 1 to 4 are not all there'),
@@ -286,16 +319,69 @@ def test_a_damaged_state_is_refused(small_data: HeteroData, case: str) -> None:
 # What goes wrong ######################################################################################################
 
 
-@pytest.mark.parametrize('value', [float('nan'), float('inf')])
-def test_a_loss_that_is_not_finite_is_named(small_data: HeteroData, value: float) -> None:
-    class Broken(LightGCN):
-        def loss_terms(self, *args: Tensor) -> dict[str, Tensor]:
-            return {**super().loss_terms(*args), 'extra': torch.tensor(value)}
+class Breaking(LightGCN):
+    """The fifth batch spoils it, which is the second step of the second epoch."""
 
-    trainer = make_trainer(small_data, TRAINING.replace(batch_size=1000), model=light_gcn(small_data, Broken))
-    with pytest.raises(UserError, match=r'the loss is not finite in epoch 1 \(extra\); lower the learning rate'):
+    steps = 0
+    spoil: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+
+    def loss_terms(self, *args: Tensor) -> dict[str, Tensor]:
+        self.steps += 1
+        terms = super().loss_terms(*args)
+        return self.spoil(terms) if self.steps == 5 else terms
+
+
+def breaking(data: HeteroData, spoil: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> LightGCN:
+    model = light_gcn(data, Breaking)
+    model.spoil = spoil
+    return model
+
+
+@pytest.mark.parametrize(('spoil', 'named'), [
+    (lambda terms: {**terms, 'bpr': terms['bpr'] * math.nan}, 'bpr nan'),
+    (lambda terms: {**terms, 'bpr': terms['bpr'] + math.inf, 'extra': torch.tensor(math.nan)}, 'bpr inf, extra nan'),
+    (lambda terms: {**terms, **dict.fromkeys(('one', 'other'), torch.tensor(3e38))}, 'total inf'),
+])
+def test_a_loss_that_is_not_finite_stops_at_once(small_data: HeteroData, tmp_path: Path, spoil: Any,
+                                                 named: str) -> None:
+    checkpoints: list[dict[str, Any]] = []
+    failures: list[dict[str, Any]] = []
+    trainer = make_trainer(small_data, model=breaking(small_data, spoil), on_failure=failures.append,
+                           on_checkpoint=lambda state: checkpoints.append(copy.deepcopy(state)))
+    with pytest.raises(UserError, match=rf'not finite in epoch 2, step 2 of 3 \({named}\); lower the learning rate'):
         trainer.fit()
-    assert trainer.fit_state.records == []
+    assert trainer.model.steps == 5
+    assert len(trainer.fit_state.records) == len(checkpoints) == len(failures) == 1
+
+    failure = failures[0]['failure']
+    assert (failure['epoch'], failure['step']) == (2, 2)
+    bad = {name for name, value in failure['terms'].items() if not math.isfinite(value)}
+    assert bad == {part.split()[0] for part in named.split(', ')} | {'total'}
+    again = light_gcn(small_data)  # The parameters of that moment, and the batch, give its loss.
+    again.load_state_dict(failures[0]['model'])
+    assert all(parameter.isfinite().all() for parameter in again.parameters())
+    assert math.isfinite(again.loss(*failure['batch']).item())
+    save_checkpoint(tmp_path / 'failure.pt', failures[0])
+    assert load_checkpoint(tmp_path / 'failure.pt')['failure']['terms'].keys() == failure['terms'].keys()
+
+    resumed = make_trainer(small_data, model=light_gcn(small_data), seed=5)
+    resumed.load_state_dict(checkpoints[0])
+    whole = make_trainer(small_data, model=light_gcn(small_data))
+    assert without_times(resumed.fit().records) == without_times(whole.fit().records)
+
+
+def test_a_last_step_that_spoils_the_model_gives_no_checkpoint(small_data: HeteroData) -> None:
+    """Its own loss is finite, and without an evaluation nothing else would look before the checkpoint."""
+    failures: list[dict[str, Any]] = []
+    checkpoints: list[int] = []
+    model = light_gcn(small_data)
+    model.user_embedding.weight.register_hook(lambda gradient: gradient * math.nan)
+    trainer = make_trainer(small_data, TRAINING.replace(batch_size=1000, eval_every=4), model=model,
+                           on_failure=failures.append, on_checkpoint=lambda state: checkpoints.append(1))
+    with pytest.raises(UserError, match=r'1 of 2 parameters are not finite after epoch 1 \(first: user_embedding'):
+        trainer.fit()
+    assert failures[0]['failure']['parameters'] == ['user_embedding.weight']
+    assert checkpoints == []
 
 
 @pytest.mark.parametrize('eval_every', [1, 10])
@@ -315,7 +401,7 @@ def test_ctrl_c_ends_after_the_epoch_with_the_best_model(small_data: HeteroData,
                            on_checkpoint=lambda state: checkpoints.append(state['fit']['epoch']))
     fit = trainer.fit()
     assert fit.interrupted
-    assert (fit.epoch, checkpoints) == (3, [3])
+    assert (fit.epoch, checkpoints) == (3, [1, 2, 3])
     best = 2 if eval_every == 1 else 3  # evaluated at the end, where no evaluation had been due
     assert fit.best_epoch == best
     assert METRIC in fit.best_val

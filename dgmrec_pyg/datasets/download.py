@@ -1,11 +1,13 @@
-"""Fetching files over HTTP: resumed where it broke off, checked before it is put in place."""
+"""Fetching files over TLS: resumed where it broke off, checked before it is put in place."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import requests
 from tqdm import tqdm
@@ -16,6 +18,7 @@ MAX_BYTES = 4 * 2**30  # Elec's images, the largest file, have 2 GiB
 CHUNK_BYTES = 2**20
 TIMEOUT_SECONDS = 30.0
 RETRY_STATUS = {408, 429, 500, 502, 503, 504}
+THIS_MACHINE = {'127.0.0.1', '::1', 'localhost'}
 
 
 class _BrokenTransfer(Exception):
@@ -30,7 +33,8 @@ def fetch(url: str, target: str | os.PathLike[str], size: int | None = None, sha
     run. Only a complete file that passes :func:`verify` is moved to :obj:`target`.
 
     Args:
-        url (str): An ``http`` or ``https`` address; certificates are checked.
+        url (str): An ``https`` address; certificates are checked, and nothing is taken from where it is forwarded to
+            without TLS. Plain ``http`` is understood for a server on this machine alone.
         target (str or PathLike): The file to make; its folder is made where it is missing.
         size (int, optional): The size in bytes that the file must have. (default: :obj:`None`)
         sha256 (str, optional): The SHA-256 that the file must have. (default: :obj:`None`)
@@ -44,11 +48,14 @@ def fetch(url: str, target: str | os.PathLike[str], size: int | None = None, sha
     """
     target = Path(target)
     part = target.with_name(f'{target.name}.part')
+    session = _session(url, target.name)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        if part.is_symlink():  # Writing there would change a file somewhere else.
+            part.unlink()
         for attempt in range(attempts):
             try:
-                _transfer(url, part, max_bytes if size is None else size, progress)
+                _transfer(session, url, part, max_bytes if size is None else size, progress)
                 break
             except _BrokenTransfer as error:
                 if attempt == attempts - 1:
@@ -102,12 +109,24 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _transfer(url: str, part: Path, max_bytes: int, progress: bool) -> None:
+def _session(url: str, name: str) -> requests.Session:
+    """Returns a session that knows no way of getting anything without TLS, also where it is forwarded to."""
+    session = requests.Session()
+    address = urlsplit(url)
+    if address.scheme == 'http' and address.hostname in THIS_MACHINE:
+        return session
+    del session.adapters['http://']
+    if address.scheme != 'https':
+        raise UserError(f"cannot fetch '{name}' from {url}: only https addresses are read; give one")
+    return session
+
+
+def _transfer(session: requests.Session, url: str, part: Path, max_bytes: int, progress: bool) -> None:
     """Brings :obj:`part` up to the whole of :obj:`url`, going on after what it already holds."""
     start = part.stat().st_size if part.exists() else 0
     headers = {'Accept-Encoding': 'identity'} | ({'Range': f'bytes={start}-'} if start else {})
     try:
-        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
+        with session.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
             if response.status_code in RETRY_STATUS:
                 raise _BrokenTransfer(f'HTTP {response.status_code}')
             if start and response.status_code == 416:  # nothing after what is there: complete, or not the same file
@@ -116,11 +135,17 @@ def _transfer(url: str, part: Path, max_bytes: int, progress: bool) -> None:
                     raise _BrokenTransfer('the file at the source has changed')
                 return
             response.raise_for_status()
+            if response.headers.get('Content-Encoding', 'identity') != 'identity':  # Unpacking has no limit of size.
+                raise UserError(f'{response.url} gives a packed answer where the file itself was asked for; get it by '
+                                'hand')
             resumes = response.status_code == 206  # else the server sends the whole file
             if resumes and not response.headers.get('Content-Range', '').startswith(f'bytes {start}-'):
                 part.unlink(missing_ok=True)
                 raise _BrokenTransfer('the source went on at another place than asked')
             _save(response, part, start if resumes else 0, max_bytes, progress)
+    except requests.exceptions.SSLError as error:  # Trying again will not make it right.
+        raise UserError(f'{url} has no certificate that can be trusted ({one_line(error)}); nothing was fetched, get '
+                        'the file by hand') from error
     except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
         raise _BrokenTransfer(one_line(error)) from error
 
@@ -128,7 +153,7 @@ def _transfer(url: str, part: Path, max_bytes: int, progress: bool) -> None:
 def _save(response: requests.Response, part: Path, start: int, max_bytes: int, progress: bool) -> None:
     """Writes the body of :obj:`response` into :obj:`part` after its first :obj:`start` bytes."""
     length = response.headers.get('Content-Length', '')
-    total = start + int(length) if length.isdigit() else None
+    total = start + int(length) if re.fullmatch('[0-9]{1,18}', length) else None
     received = start
     bar = tqdm(total=total, initial=start, unit='B', unit_scale=True, unit_divisor=1024, desc=part.stem,
                disable=None if progress else True)  # None: shown on a terminal only

@@ -19,14 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dgmrec_pyg.datasets.npy import HEADER_BYTES, read_header
 from dgmrec_pyg.datasets.safe_pickle import load_array_dict
 from dgmrec_pyg.errors import UserError, near_miss
 from dgmrec_pyg.files import atomic_path
+from dgmrec_pyg.reading import check_inside, read_bytes
 
 MODALITY_OF_LETTER = {'a': 'audio', 't': 'text', 'v': 'image'}
 ALL_MODALITIES = 'all'
 MAX_BYTES = 16 * 2**20  # 40 times the largest released file
-_HEADER_BYTES = 16_384  # more than any header of a bool array
 _FILE_NAME = re.compile(r'missing_items_(?P<npy>[0-9.]+)\.npy|missing_(?P<npz>[0-9.]+)\.npz')
 
 
@@ -37,6 +38,9 @@ def find_mask_files(folder: str | os.PathLike[str]) -> dict[float, Path]:
 
     Args:
         folder (str or PathLike): The folder of a set.
+
+    Raises:
+        UserError: If one of them is a link that leads out of the folder.
     """
     found: dict[float, Path] = {}
     for path in sorted(Path(folder).glob('missing_*')):  # 'missing_0.6.npz' sorts before 'missing_items_0.6.npy'
@@ -46,6 +50,7 @@ def find_mask_files(folder: str | os.PathLike[str]) -> dict[float, Path]:
                 found.setdefault(float(match['npz'] or match['npy']), path)
             except ValueError:  # such as 0.6.1
                 continue
+            check_inside(folder, path)
     return dict(sorted(found.items()))
 
 
@@ -71,13 +76,7 @@ def read_mask_file(path: str | os.PathLike[str], modalities: Sequence[str], num_
     readers = {'.npz': _read_npz, '.npy': _read_released}
     if path.suffix not in readers:
         raise UserError(f"'{path}' is no mask file; give missing_<ratio>.npz or missing_items_<ratio>.npy")
-    try:
-        size = path.stat().st_size
-        content = path.read_bytes() if size <= MAX_BYTES else b''
-    except OSError as error:
-        raise UserError(f"cannot read the mask file '{path}': {error.strerror}") from error
-    if size > MAX_BYTES:
-        raise UserError(f"the mask file '{path}' has {size:,} bytes; at most {MAX_BYTES:,} are read, so it is refused")
+    content = read_bytes(path, MAX_BYTES)
     masks = {name: np.zeros(num_items, dtype=bool) for name in modalities}
     readers[path.suffix](path, content, masks, num_items)
     return {name: torch.from_numpy(mask) for name, mask in masks.items()}
@@ -109,14 +108,19 @@ def write_mask_file(path: str | os.PathLike[str], missing: Mapping[str, Tensor |
 def _read_npz(path: Path, content: bytes, masks: dict[str, np.ndarray], num_items: int) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            for member in archive.namelist():
-                name = member.removesuffix('.npy')
+            members = archive.infolist()
+            if len({member.filename for member in members}) < len(members):
+                raise ValueError('it holds two members of one name')
+            for member in members:
+                name = member.filename.removesuffix('.npy')
                 if name not in masks:
                     raise UserError(f"'{path}' masks {name[:40]!r}, which the set lacks{near_miss(name, masks)} "
                                     f'(its modalities: {", ".join(masks)})')
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise ValueError('it is packed in another way than NumPy does')
                 with archive.open(member) as file:
                     # No more is unpacked than a fitting mask has.
-                    start = file.read(_HEADER_BYTES + num_items)
+                    start = file.read(HEADER_BYTES + num_items)
                 masks[name] = _bool_array(path, name, start, num_items)
     except UserError:
         raise
@@ -125,24 +129,22 @@ def _read_npz(path: Path, content: bytes, masks: dict[str, np.ndarray], num_item
 
 
 def _bool_array(path: Path, name: str, content: bytes, num_items: int) -> np.ndarray:
-    file = io.BytesIO(content)
-    shape, dtype = _npy_header(file)
-    if dtype != np.bool_ or shape != (num_items,):
-        raise UserError(f"'{path}': the mask of '{name}' is {dtype} {list(shape)}; bool [{num_items}] is needed, "
-                        'a value per item')
-    values = np.frombuffer(file.read(num_items), dtype=np.uint8)
+    header = read_header(content)
+    if header.dtype != np.bool_ or header.shape != (num_items,):
+        raise UserError(f"'{path}': the mask of '{name}' is {str(header.dtype)[:40]} {str(list(header.shape))[:60]}; "
+                        f'bool [{num_items}] is needed, a value per item')
+    values = np.frombuffer(content[header.offset:header.offset + num_items], dtype=np.uint8)
     if len(values) != num_items:
         raise ValueError('it ends too early')
     return values != 0
 
 
 def _read_released(path: Path, content: bytes, masks: dict[str, np.ndarray], num_items: int) -> None:
-    file = io.BytesIO(content)
     try:
-        _, dtype = _npy_header(file)
-        if dtype != np.object_:
-            raise ValueError(f'it holds {dtype}, not a dict of item ids')
-        items_of_key = load_array_dict(file.read())
+        header = read_header(content)
+        if header.dtype != np.object_:
+            raise ValueError(f'it holds {header.dtype}, not a dict of item ids')
+        items_of_key = load_array_dict(content[header.offset:])
     except Exception as error:  # a damaged or harmful pickle fails in many ways
         raise _damaged(path, error) from error
     has_known_name = not masks.keys().isdisjoint(MODALITY_OF_LETTER.values())
@@ -164,16 +166,6 @@ def _modalities_of(path: Path, key: str) -> set[str]:
         raise UserError(f"'{path}' has the unknown key {key[:40]!r}; known are the letters t (text), v (image), "
                         f"a (audio), together or alone, and '{ALL_MODALITIES}'")
     return {MODALITY_OF_LETTER[letter] for letter in key}
-
-
-def _npy_header(file: io.BytesIO) -> tuple[tuple[int, ...], np.dtype]:
-    """Reads the header of a .npy file and returns shape and dtype; the data follows."""
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    version = np.lib.format.read_magic(file)
-    if version not in readers:
-        raise ValueError(f'unknown .npy version {version}')
-    shape, _, dtype = readers[version](file)
-    return shape, dtype
 
 
 def _damaged(path: Path, error: Exception) -> UserError:

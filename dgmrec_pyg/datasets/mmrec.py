@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from pathlib import Path
@@ -11,9 +12,12 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from dgmrec_pyg.datasets.raw_ids import read_raw_ids
+from dgmrec_pyg.datasets.npy import NpyHeader, open_matrix, read_matrix
+from dgmrec_pyg.datasets.raw_ids import find_raw_id_files, read_raw_ids
 from dgmrec_pyg.datasets.tables import read_table, reject_lines, whole_numbers
 from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.memory import LIBRARY_BYTES, require_bytes
+from dgmrec_pyg.reading import check_inside, check_plain_file, unchanged
 from dgmrec_pyg.schema import build_data
 
 COLUMNS = ('userID', 'itemID', 'x_label')
@@ -43,18 +47,31 @@ def read_mmrec(folder: str | os.PathLike[str]) -> HeteroData:
         known.
 
     Raises:
-        UserError: If a file is missing, damaged, or does not fit the others.
+        UserError: If a file is missing, damaged, or does not fit the others or into memory, is a link that leads out
+            of the folder, or changes while it is read.
     """
     folder = Path(folder)
-    inter_file = find_inter_file(folder)
-    arrays = _open_features(folder)
-    feature_file, array = next(iter(arrays.items()))
-    num_items = len(array)
+    files = [find_inter_file(folder), *find_feature_files(folder), *find_raw_id_files(folder)]
+    for path in files:
+        if not path.name.isprintable():  # It would come to be shown as the name of a modality.
+            raise UserError(f"the name of '{path}' has control characters in it; rename the file")
+        check_plain_file(path)
+        check_inside(folder, path)
+    with unchanged(files):
+        return _read(folder, files[0])
+
+
+def _read(folder: Path, inter_file: Path) -> HeteroData:
+    headers = _open_features(folder)
+    require_bytes(LIBRARY_BYTES + 4 * sum(math.prod(header.shape) for header in headers.values()),
+                  f"reading '{folder}'", 'take a smaller set or fewer modalities')
+    feature_file, header = next(iter(headers.items()))
+    num_items = header.shape[0]
     user, item, label = _read_interactions(inter_file, num_items, feature_file.name)
     num_users = int(user.max()) + 1
     train, val, test = _split(inter_file, user, item, label, num_items)
 
-    features = {_modality(path): _to_tensor(path, array) for path, array in arrays.items()}
+    features = {_modality(path): _to_tensor(path, header) for path, header in headers.items()}
     raw_user, _ = read_raw_ids(folder, 'user', num_users)
     raw_item, item_name = read_raw_ids(folder, 'item', num_items)
     raw_id = {kind: ids for kind, ids in (('user', raw_user), ('item', raw_item)) if ids is not None}
@@ -133,11 +150,11 @@ def _split(path: Path, user: np.ndarray, item: np.ndarray, label: np.ndarray,
     repeated = pd.DataFrame({'pair': pair, 'label': label}).duplicated().to_numpy()
     if repeated.any():
         warnings.warn(f"'{path}': dropped {repeated.sum():,} interactions that repeat an earlier one of their split",
-                      stacklevel=3)
+                      stacklevel=4)
     leaking = (label != TRAIN) & ~repeated & np.isin(pair, pair[label == TRAIN])
     if leaking.any():
         warnings.warn(f"'{path}': dropped {leaking.sum():,} validation or test interactions that are also training "
-                      'interactions', stacklevel=3)
+                      'interactions', stacklevel=4)
     keep = ~(repeated | leaking)
     train, val, test = (
         torch.from_numpy(np.stack([user[keep & (label == split)], item[keep & (label == split)]]))
@@ -147,41 +164,24 @@ def _split(path: Path, user: np.ndarray, item: np.ndarray, label: np.ndarray,
     return train, val, test
 
 
-def _open_features(folder: Path) -> dict[Path, np.ndarray]:
-    """Opens all feature files without reading their rows, and checks that their shapes agree."""
+def _open_features(folder: Path) -> dict[Path, NpyHeader]:
+    """Reads the headers of all feature files and checks that their shapes agree."""
     paths = find_feature_files(folder)
     if not paths:
         raise UserError(f"'{folder.absolute()}' holds no features; put a file <modality>{FEATURE_SUFFIX} there for "
                         f'each modality, such as image{FEATURE_SUFFIX}, with a row per item')
-    arrays = {path: _open_array(path) for path in paths}
-    first = paths[0]
-    for path in paths[1:]:
-        if len(arrays[path]) != len(arrays[first]):
-            raise UserError(f"'{path}' has {len(arrays[path]):,} rows but '{first.name}' has {len(arrays[first]):,}; "
-                            'every modality needs one row per item (NaN throughout where it is missing)')
-    return arrays
+    headers = {path: open_matrix(path) for path in paths}
+    first, rows = paths[0], headers[paths[0]].shape[0]
+    for path, header in headers.items():
+        if header.shape[0] != rows:
+            raise UserError(f"'{path}' has {header.shape[0]:,} rows but '{first.name}' has {rows:,}; every modality "
+                            'needs one row per item (NaN throughout where it is missing)')
+    return headers
 
 
-def _open_array(path: Path) -> np.ndarray:
-    # Mapped, not read: a header that claims more than the file holds is refused before any memory is taken.
-    try:
-        array = np.load(path, mmap_mode='r', allow_pickle=False)
-    except Exception as error:  # a damaged file fails in numpy in many ways
-        reason = ' '.join(str(error).split())[:200]
-        raise UserError(f"cannot read '{path}': {reason}; a .npy file of numbers [num_items, F] is needed") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in 'biuf':
-        kind = array.dtype if isinstance(array, np.ndarray) else 'an archive'
-        raise UserError(f"'{path}' holds {kind}, not numbers; save a float array [num_items, F] with numpy.save")
-    if array.ndim != 2 or 0 in array.shape:
-        raise UserError(f"'{path}' has shape {list(array.shape)}; [num_items, F] is needed, with at least one row and "
-                        'one column')
-    return array
-
-
-def _to_tensor(path: Path, array: np.ndarray) -> Tensor:
+def _to_tensor(path: Path, header: NpyHeader) -> Tensor:
     """Reads the features as float32 ``[num_items, F]``; refuses infinity and rows that are NaN only in part."""
-    with np.errstate(over='ignore'):  # what is too large for float32 becomes infinite and is named below
-        values = np.array(array, dtype=np.float32, order='C')
+    values = read_matrix(path, header)
     nan = np.isnan(values)
     missing = nan.all(axis=1)
     _reject_rows(path, np.flatnonzero(np.isinf(values).any(axis=1)), 'infinite (or too large for float32) values')

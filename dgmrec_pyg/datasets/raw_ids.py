@@ -17,6 +17,20 @@ _FILES = {
 NAME_COLUMN = 'name'
 
 
+def find_raw_id_files(folder: Path) -> list[Path]:
+    """Returns those files of raw ids in :obj:`folder` that :func:`read_raw_ids` reads.
+
+    Args:
+        folder (Path): The folder of a set.
+    """
+    found = (_find(folder, kind) for kind in _FILES)
+    return [path for path in found if path is not None]
+
+
+def _find(folder: Path, kind: str) -> Path | None:
+    return next((folder / name for name in _FILES[kind][1] if (folder / name).is_file()), None)
+
+
 def read_raw_ids(folder: Path, kind: str, num_nodes: int) -> tuple[list[str] | None, list[str] | None]:
     """Reads the raw ids and the names of users or items, where a file holds them.
 
@@ -35,8 +49,8 @@ def read_raw_ids(folder: Path, kind: str, num_nodes: int) -> tuple[list[str] | N
     Raises:
         UserError: If a file lacks the id column, names a node twice, or names an item that does not exist.
     """
-    id_column, file_names = _FILES[kind]
-    path = next((folder / name for name in file_names if (folder / name).is_file()), None)
+    id_column = _FILES[kind][0]
+    path = _find(folder, kind)
     if path is None:
         return None, None
     separator = _separator(path)

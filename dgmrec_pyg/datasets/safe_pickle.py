@@ -17,6 +17,18 @@ _NUMPY_NAMES = {
 }
 _INTEGER = re.compile('[iu][1248]')
 
+# What pickling a dict of integer arrays takes since Python 3.0; whatever else a pickle can ask for is refused unread.
+_OPCODES = {
+    'PROTO', 'FRAME', 'STOP', 'MARK', 'GLOBAL', 'STACK_GLOBAL', 'REDUCE', 'BUILD',
+    'BINPUT', 'LONG_BINPUT', 'MEMOIZE', 'BINGET', 'LONG_BINGET',
+    'NONE', 'NEWTRUE', 'NEWFALSE', 'BININT', 'BININT1', 'BININT2', 'LONG1',
+    'BINUNICODE', 'SHORT_BINUNICODE', 'BINBYTES', 'SHORT_BINBYTES',
+    'EMPTY_DICT', 'SETITEM', 'SETITEMS', 'EMPTY_LIST', 'APPEND', 'APPENDS', 'EMPTY_SET', 'ADDITEMS',
+    'EMPTY_TUPLE', 'TUPLE', 'TUPLE1', 'TUPLE2', 'TUPLE3',
+}
+_MAX_TUPLES = 10_000  # Hashing a tuple in a tuple in a tuple ... exhausts the stack, which ends the process.
+_MAX_INTEGER_BYTES = 9  # an unsigned integer of 64 bits; sets of longer ones can be made to take hours
+
 
 class _Parts:
     """Stands where the pickle builds an array or a dtype: keeps what it was to be built from, and does nothing."""
@@ -53,15 +65,35 @@ def load_array_dict(content: bytes) -> dict[str, np.ndarray]:
     Raises:
         Exception: Whatever a damaged pickle leads to; :class:`pickle.UnpicklingError` if it names anything but arrays.
     """
-    # genops also fails where a length goes beyond the data, before memory is taken for it.
-    for opcode, argument, _ in pickletools.genops(content):
-        if opcode.name in ('PUT', 'LONG_BINPUT') and (argument or 0) > len(content):
-            raise pickle.UnpicklingError('it numbers its parts beyond its own length')
+    _check_opcodes(content)
     holder = _PartsUnpickler(io.BytesIO(content)).load()
     (arrays,) = holder.state[-1] if isinstance(holder, _Parts) else [holder]
     if not isinstance(arrays, dict) or not all(isinstance(key, str) for key in arrays):
         raise ValueError('it holds no dict with names as keys')
-    return {key: _integers(value) for key, value in arrays.items()}
+    items, total = {}, 0
+    for key, value in arrays.items():
+        items[key] = _integers(value)
+        total += len(items[key])
+        if total > len(content):  # An id takes a byte or more, so that one array must stand under many keys.
+            raise ValueError('it names one array again and again')
+    return items
+
+
+def _check_opcodes(content: bytes) -> None:
+    """Goes through a pickle without carrying it out, and refuses what would take too much memory, stack or time."""
+    tuples = 0
+    # genops also fails where a length goes beyond the data, before memory is taken for it.
+    for opcode, argument, _ in pickletools.genops(content):
+        number = argument if isinstance(argument, int) else 0
+        if opcode.name not in _OPCODES:
+            raise pickle.UnpicklingError(f'it uses {opcode.name}, which arrays do not need, and is not to be trusted')
+        if opcode.name == 'LONG_BINPUT' and number > len(content):
+            raise pickle.UnpicklingError('it numbers its parts beyond its own length')
+        if opcode.name == 'LONG1' and number.bit_length() > 8 * _MAX_INTEGER_BYTES:
+            raise pickle.UnpicklingError('it holds a number of more than 64 bits')
+        tuples += 'TUPLE' in opcode.name
+    if tuples > _MAX_TUPLES:
+        raise pickle.UnpicklingError(f'it holds {tuples:,} tuples, far more than arrays need')
 
 
 def _integers(value: object) -> np.ndarray:
@@ -71,7 +103,7 @@ def _integers(value: object) -> np.ndarray:
         if shape == (0,):
             return np.zeros(0, dtype=np.int64)
         code, order = str(dtype.arguments[0]), dtype.state[1]
-        if len(shape) != 1 or not _INTEGER.fullmatch(code):
+        if len(shape) != 1 or shape[0] < 0 or not _INTEGER.fullmatch(code):
             raise ValueError(f'it holds an array {code} {list(shape)} where a list of item ids is needed')
         return np.frombuffer(content, dtype=np.dtype(code).newbyteorder(order), count=shape[0]).astype(np.int64)
     if isinstance(value, list | tuple | set) and all(type(number) is int for number in value):

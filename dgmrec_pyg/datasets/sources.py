@@ -12,6 +12,7 @@ from typing import Any
 from dgmrec_pyg.datasets.download import fetch, file_sha256, one_line
 from dgmrec_pyg.errors import UserError
 from dgmrec_pyg.files import write_text
+from dgmrec_pyg.reading import read_json
 
 MMREC_FOLDER_ID = '13cBy1EA_saTUuXxVllKgtfci2A09jyaG'
 MMREC_FOLDER_URL = f'https://drive.google.com/drive/folders/{MMREC_FOLDER_ID}'
@@ -145,9 +146,9 @@ def _fetch_file(url: str, file: SourceFile, folder: Path) -> None:
 
 def _read_checksums(path: Path) -> dict[str, str]:
     try:
-        recorded = json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read '{path}': {one_line(error)}; delete it to record checksums anew") from error
+        recorded = read_json(path) if path.exists() else {}
+    except UserError as error:
+        raise UserError(f'{error}; delete it to record checksums anew') from error
     if not isinstance(recorded, dict):
         raise UserError(f"'{path}' holds no dict of checksums; delete it to record them anew")
     return recorded

@@ -65,9 +65,22 @@ def read_table(path: Path, separator: str, columns: Collection[str], text: bool 
         frame = pd.read_csv(path, sep=separator, usecols=list(columns), index_col=False, quoting=quoting,
                             skip_blank_lines=False, low_memory=False, encoding='utf-8-sig',
                             dtype=str if text else None, keep_default_na=not text, na_values=[''])
+    except UnicodeDecodeError as error:
+        raise UserError(f"'{path}' line {_first_line_of_no_text(path)} is no text in UTF-8; save the file as UTF-8"
+                        ) from error
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         raise UserError(f"cannot read '{path}': {' '.join(str(error).split())}") from error
     return frame.dropna(how='all')
+
+
+def _first_line_of_no_text(path: Path) -> int:
+    with open(path, 'rb') as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    raise UserError(f"'{path}' changed while it was read; try again when it is written completely")
 
 
 def reject_lines(path: Path, column: pd.Series, wrong: np.ndarray, need: str) -> None:

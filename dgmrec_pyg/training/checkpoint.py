@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,21 +13,51 @@ import torch
 from dgmrec_pyg.errors import UserError
 from dgmrec_pyg.files import atomic_path
 
-FORMAT = 1
+FORMAT = 2
 
 
-def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
+class DamagedCheckpoint(UserError):
+    """A checkpoint that is there but cannot be read."""
+
+
+def previous_checkpoint(path: str | os.PathLike[str]) -> Path:
+    """Returns where the checkpoint before the one at :obj:`path` is kept: ``checkpoint.previous.pt``.
+
+    Args:
+        path (str or PathLike): The newest checkpoint, ``checkpoint.pt``.
+    """
+    path = Path(path)
+    return path.with_suffix(f'.previous{path.suffix}')
+
+
+def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any], keep_previous: bool = False) -> None:
     """Writes a state of tensors, numbers and texts.
 
     Args:
-        path (str or PathLike): The file; an older one is replaced only when the new one is complete.
+        path (str or PathLike): The file; an older one is replaced only when the new one is complete and on the disk.
         state (dict): What to keep.
+        keep_previous (bool): Whether an older file is moved to :func:`previous_checkpoint` instead of being replaced.
+            (default: :obj:`False`)
 
     Raises:
         UserError: If the file cannot be written.
     """
     with atomic_path(path) as temporary:
-        torch.save({'format': FORMAT, **state}, temporary)
+        with open(temporary, 'wb') as file:
+            _write(file, {'format': FORMAT, **state})
+            os.fsync(file.fileno())  # Before the older file is moved: one of the two is in place all but always.
+        if keep_previous and os.path.exists(path):
+            os.replace(path, previous_checkpoint(path))
+
+
+def _write(file: Any, state: dict[str, Any]) -> None:
+    try:
+        torch.save(state, file)
+        file.flush()
+    except RuntimeError as error:  # On a full disk, PyTorch raises its own error while the reason is handled.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -38,16 +70,57 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         UserError: If there is no such file, it is damaged, or of another format.
     """
     try:
+        if os.path.exists(path) and not os.path.isfile(path):  # A pipe would keep the process waiting.
+            raise OSError('it is no plain file')
+        with zipfile.ZipFile(path) as archive:  # PyTorch itself does not compare checksums.
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise zipfile.BadZipFile('it is packed, as PyTorch never does: it could unpack to any size')
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"wrong checksum of '{damaged}'")
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # PyTorch's guesses about foreign files; the error below says it.
             state = torch.load(path, map_location='cpu', weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint '{path}'; start the run anew") from error
     except Exception as error:  # A damaged or foreign file fails in many ways.
-        raise UserError(f"checkpoint '{path}' cannot be read ({type(error).__name__}); it is damaged or no checkpoint "
-                        'of this package: start the run anew') from error
+        raise DamagedCheckpoint(f"checkpoint '{path}' cannot be read ({type(error).__name__}); it is damaged or no "
+                                'checkpoint of this package: start the run anew') from error
     if not isinstance(state, dict) or state.get('format') != FORMAT:
         found = state.get('format') if isinstance(state, dict) else None
         raise UserError(f"checkpoint '{path}' has format {found}, this version reads format {FORMAT}: start the run "
                         'anew')
     return state
+
+
+def load_newest_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Path] | None:
+    """Reads a checkpoint, or the previous one, with a warning, where the newest is damaged or not there.
+
+    Args:
+        path (str or PathLike): The newest checkpoint.
+
+    Returns:
+        tuple: The state and the file that it was read from; :obj:`None` where neither file is there.
+
+    Raises:
+        UserError: If what is there is damaged or of another format.
+    """
+    path, previous = Path(path), previous_checkpoint(path)
+    reason = 'is not there'
+    if path.exists():
+        try:
+            return load_checkpoint(path), path
+        except DamagedCheckpoint as error:
+            if not previous.exists():
+                raise
+            reason = f'cannot be read ({type(error.__cause__).__name__})'
+    elif not previous.exists():
+        return None
+    try:
+        state = load_checkpoint(previous)
+    except DamagedCheckpoint as error:
+        raise UserError(f"no checkpoint in '{path.parent}' can be used: '{path.name}' {reason} and '{previous.name}' "
+                        f'cannot be read ({type(error.__cause__).__name__}); start a new run in another folder'
+                        ) from error
+    warnings.warn(f"checkpoint '{path}' {reason}: going on from the previous one, '{previous.name}'", stacklevel=2)
+    return state, previous

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn, cast
 
 import torch
 from tqdm import tqdm
@@ -15,7 +15,9 @@ from dgmrec_pyg.config import TrainingConfig
 from dgmrec_pyg.errors import UserError
 from dgmrec_pyg.evaluation import SplitEvaluator
 from dgmrec_pyg.nn.models.base import Recommender
+from dgmrec_pyg.training.finite import TOTAL, LossWatch, NotFinite
 from dgmrec_pyg.training.interrupt import graceful_interrupt
+from dgmrec_pyg.training.random_state import random_state, set_random_state
 from dgmrec_pyg.training.sampler import BPRSampler
 
 METRIC = 'recall@20'
@@ -57,6 +59,9 @@ class Trainer:
 
     Afterwards the model holds the parameters (and item graphs) of the best epoch. Nothing here ever sees the test set.
 
+    An epoch ends with its checkpoint, and only then is its record handed out: what :obj:`on_epoch` has been told of is
+    never lost. A loss that is not finite ends training at once, see :class:`~dgmrec_pyg.training.finite.LossWatch`.
+
     Args:
         model (Recommender): The model, on the device where it is to be trained.
         sampler (BPRSampler): The batches.
@@ -64,28 +69,29 @@ class Trainer:
         config (TrainingConfig): The settings.
         progress (bool): Whether to show a progress bar where the error output is a terminal. (default: :obj:`False`)
         on_epoch (Callable, optional): Called with each epoch's record. (default: nothing)
-        on_checkpoint (Callable, optional): Called with :meth:`state_dict`'s result, at most once per
-            :obj:`checkpoint_seconds` and at the end. (default: nothing)
-        checkpoint_seconds (float): Least seconds between two checkpoints. (default: :obj:`60.0`)
+        on_checkpoint (Callable, optional): Called with :meth:`state_dict`'s result after each epoch, before
+            :obj:`on_epoch`. (default: nothing)
+        on_failure (Callable, optional): Called when something is not finite, with what :meth:`state_dict` returns then
+            and, under ``failure``, the epoch, the step, its terms and its batch. (default: nothing)
     """
 
     def __init__(self, model: Recommender, sampler: BPRSampler, validation: SplitEvaluator, config: TrainingConfig,
                  progress: bool = False, on_epoch: Callable[[Record], None] | None = None,
                  on_checkpoint: Callable[[dict[str, Any]], None] | None = None,
-                 checkpoint_seconds: float = 60.0) -> None:
+                 on_failure: Callable[[dict[str, Any]], None] | None = None) -> None:
         self.model = model
         self.sampler = sampler
         self.validation = validation
         self.config = config
         self.progress = progress
         self.on_epoch = on_epoch or (lambda record: None)
-        self.on_checkpoint = on_checkpoint
-        self.checkpoint_seconds = checkpoint_seconds
+        self.on_checkpoint = on_checkpoint or (lambda state: None)
+        self.on_failure = on_failure or (lambda state: None)
         self.optimizer = torch.optim.Adam(model.trainable_parameters(), lr=config.learning_rate, fused=True)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda epoch: config.learning_rate_decay ** (epoch / 50))
         self.fit_state = Fit()
-        self._best_state = _copy(model.state_dict())
+        self._best_state: dict[str, Any] | None = None  # Copied at the first evaluation: features can be large.
 
     def fit(self) -> Fit:
         """Trains until the last epoch, until validation has not improved for long enough, or until Ctrl-C, which ends
@@ -97,7 +103,6 @@ class Trainer:
         fit, config = self.fit_state, self.config
         bar = tqdm(total=config.epochs, initial=fit.epoch, unit='epoch', disable=None if self.progress else True,
                    desc=type(self.model).__name__, dynamic_ncols=True)
-        last_checkpoint = time.monotonic()
         with bar, graceful_interrupt() as interrupt:
             while fit.epoch < config.epochs and not self._patience_is_over() and not interrupt.is_set():
                 record = self._epoch(fit.epoch + 1)
@@ -105,29 +110,27 @@ class Trainer:
                                     f"best {fit.best_val.get(METRIC, math.nan):.4f} (epoch {fit.best_epoch})",
                                     refresh=False)
                 bar.update()
-                if time.monotonic() - last_checkpoint >= self.checkpoint_seconds:
-                    self._checkpoint()
-                    last_checkpoint = time.monotonic()
         fit.interrupted = interrupt.is_set()
         if not fit.records:  # Ctrl-C before the first epoch: there is nothing to keep.
             raise KeyboardInterrupt
-        if fit.best_epoch == 0:  # Ctrl-C before the first evaluation was due.
+        if fit.best_epoch == 0:  # Ctrl-C before the first evaluation was due; whoever goes on does without this one.
             self._evaluate(fit.records[-1])
-        self._checkpoint()
-        self.model.load_state_dict(self._best_state)
+        self.model.load_state_dict(cast(dict[str, Any], self._best_state))
         return fit
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all that is needed to go on after the present epoch."""
-        fit = self.fit_state
+        fit, model = self.fit_state, self.model.state_dict()
         auxiliary = {name: optimizer.state_dict() for name, optimizer in self.model.auxiliary_optimizers().items()}
         return {
-            'model': self.model.state_dict(),
-            'best_model': self._best_state,
+            'model': model,
+            # The same tensors right after the best epoch: a file holds them once then.
+            'best_model': model if self._is_best else self._best_state,
             'optimizer': self.optimizer.state_dict(),
             'auxiliary_optimizers': auxiliary,
             'scheduler': {'last_epoch': self.scheduler.last_epoch},
             'generators': {name: generator.get_state() for name, generator in self._generators().items()},
+            'random': random_state(self.model.device),
             'fit': {'best_epoch': fit.best_epoch, 'best_val': fit.best_val, 'epoch': fit.epoch,
                     'records': fit.records},
         }
@@ -149,7 +152,8 @@ class Trainer:
                             'run in another folder') from error
 
     def _load(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state['best_model'])  # Shows now, not after training, whether it fits.
+        if state['best_model'] is not None:
+            self.model.load_state_dict(state['best_model'])  # Shows now, not after training, whether it fits.
         self._best_state = state['best_model']
         self.model.load_state_dict(state['model'])
         self.optimizer.load_state_dict(state['optimizer'])
@@ -159,39 +163,57 @@ class Trainer:
         for name, generator in self._generators().items():
             generator.set_state(state['generators'][name])
         self.fit_state = _fit_to_go_on(state['fit'])
+        if (self._best_state is None) != (self.fit_state.best_epoch == 0):
+            raise ValueError('the best model and its epoch do not belong together')
+        set_random_state(state['random'], self.model.device)
 
     def _epoch(self, epoch: int) -> Record:
-        """Trains one epoch and evaluates it when it is due."""
+        """Trains one epoch, evaluates it when it is due, and writes it down."""
         fit, start = self.fit_state, time.perf_counter()
         self.model.train()
         self.model.start_epoch(epoch)
-        terms = self._train_batches()
+        terms = self._train_batches(epoch)
+        self._check_parameters(epoch)
         self.scheduler.step()
-        loss = sum(self.model.term_weights().get(name, 1.0) * value for name, value in terms.items())
-        if not math.isfinite(loss):
-            bad = [name for name, value in terms.items() if not math.isfinite(value)]
-            raise UserError(f"the loss is not finite in epoch {epoch} ({', '.join(bad)}); lower the learning rate "
-                            '(--set learning_rate=...) or look at the scale of the features')
-        record: Record = {'epoch': epoch, 'loss': loss, 'terms': terms,
+        record: Record = {'epoch': epoch, 'loss': terms.pop(TOTAL), 'terms': terms,
                           'train_seconds': time.perf_counter() - start, 'eval_seconds': 0.0, 'val': None}
         if epoch % self.config.eval_every == 0 or epoch == self.config.epochs:
             self._evaluate(record)
         fit.epoch = epoch
         fit.records.append(record)
+        self.on_checkpoint(self.state_dict())
         self.on_epoch(record)
         return record
 
-    def _train_batches(self) -> dict[str, float]:
+    def _train_batches(self, epoch: int) -> dict[str, float]:
         """One pass over the training interactions; returns the mean of each term over the batches."""
-        totals: dict[str, torch.Tensor] = {}
-        for user, pos_item, neg_item in self.sampler:
-            terms = self.model.loss_terms(user, pos_item, neg_item)
-            self.optimizer.zero_grad()
-            self.model.total(terms).backward()
-            self.optimizer.step()
-            for name, term in terms.items():  # Kept on the device: a number on the host would wait for it.
-                totals[name] = totals.get(name, 0.0) + term.detach()
-        return {name: float(total) / len(self.sampler) for name, total in totals.items()}
+        watch = LossWatch()
+        try:
+            for batch in self.sampler:
+                terms = self.model.loss_terms(*batch)
+                total = self.model.total(terms)
+                watch.add(terms, total, batch)
+                self.optimizer.zero_grad()
+                total.backward()
+                self.optimizer.step()
+            return watch.means()
+        except NotFinite as error:
+            self._fail(f'the loss is not finite in epoch {epoch}, step {error.step} of {len(self.sampler)} ({error})',
+                       epoch=epoch, step=error.step, terms=error.terms, batch=error.batch)
+
+    def _check_parameters(self, epoch: int) -> None:
+        """Stops where the last step has spoilt the model, which the loss would show only after the checkpoint."""
+        parameters = dict(self.model.named_parameters())
+        finite = torch.stack([parameter.isfinite().all() for parameter in parameters.values()]).tolist()
+        bad = [name for name, is_finite in zip(parameters, finite, strict=True) if not is_finite]
+        if bad:
+            self._fail(f"{len(bad)} of {len(finite)} parameters are not finite after epoch {epoch} (first: {bad[0]})",
+                       epoch=epoch, step=len(self.sampler), parameters=bad)
+
+    def _fail(self, message: str, **failure: Any) -> NoReturn:
+        self.on_failure({**self.state_dict(), 'best_model': self._best_state, 'failure': failure})
+        raise UserError(f'{message}; lower the learning rate (--set learning_rate=...) or look at the scale of the '
+                        'features')
 
     def _evaluate(self, record: Record) -> None:
         fit, start = self.fit_state, time.perf_counter()
@@ -211,9 +233,9 @@ class Trainer:
         evaluated = [record['val'][METRIC] for record in self.fit_state.records if record['val'] is not None]
         return evaluated[-1] if evaluated else math.nan
 
-    def _checkpoint(self) -> None:
-        if self.on_checkpoint is not None:
-            self.on_checkpoint(self.state_dict())
+    @property
+    def _is_best(self) -> bool:
+        return 0 < self.fit_state.best_epoch == self.fit_state.epoch
 
     def _generators(self) -> dict[str, torch.Generator]:
         generators = {'sampler': self.sampler.generator}

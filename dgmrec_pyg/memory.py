@@ -1,0 +1,227 @@
+"""How much memory a run needs, how much there is, and a refusal where that does not suffice.
+
+The estimate adds up what is known from the sizes of the data and from the settings. Its constants were measured as
+peaks of processes on CPU; see ``benchmarks/README.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from dgmrec_pyg.config import DGMRecConfig, Settings, TrainingConfig
+from dgmrec_pyg.errors import UserError
+
+LIBRARY_BYTES = 400 * 10**6
+"""What Python, PyTorch and PyG take on CPU before anything is loaded."""
+
+_FLOAT = 4
+_RANKED = 50  # items kept of each user's ranking
+_CONTRASTED_ROWS = 512  # at a time, in info_nce_loss
+
+
+@dataclass(frozen=True)
+class DataSizes:
+    """The sizes of a set that memory depends on.
+
+    Attributes:
+        num_users (int): Number of users.
+        num_items (int): Number of items.
+        num_train (int): Number of training interactions.
+        num_labels (int): Number of validation and test interactions.
+        features (Mapping[str, int]): Size of the features by modality.
+    """
+
+    num_users: int
+    num_items: int
+    num_train: int
+    num_labels: int = 0
+    features: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """What a run is expected to hold at its peak.
+
+    Attributes:
+        parts (dict): Bytes by what they are for, on the device of the model.
+        host_bytes (int): What the host needs beside a GPU; 0 on CPU, where all is in :attr:`parts`.
+    """
+
+    parts: Mapping[str, int]
+    host_bytes: int = 0
+
+    @property
+    def total(self) -> int:
+        """All parts together, in bytes."""
+        return sum(self.parts.values())
+
+
+def estimate_memory(sizes: DataSizes, config: Settings, training: TrainingConfig,
+                    device: str | torch.device = 'cpu') -> MemoryEstimate:
+    """Estimates the peak memory of training and evaluating a model.
+
+    The estimate was measured for DGMRec. For any other model it is a lower figure: the set, embeddings of users and
+    items with what training keeps of them, and a batch.
+
+    Args:
+        sizes (DataSizes): The set.
+        config (Settings): The model's settings.
+        training (TrainingConfig): The training settings.
+        device (str or torch.device): Where the model is. (default: ``'cpu'``)
+    """
+    given = _FLOAT * sizes.num_items * sum(sizes.features.values())
+    parts = {'features': 0, 'embeddings': _embedding_bytes(sizes, config), 'interactions': _edge_bytes(sizes),
+             'item graphs': 0, 'batch': _batch_bytes(sizes, config, training)}
+    if isinstance(config, DGMRecConfig):
+        parts['features'] = given * _feature_tables(config)
+        # The edges, and while a graph is built a copy of the largest table at unit length.
+        parts['item graphs'] = (250 * config.knn_k * sizes.num_items * len(sizes.features)
+                                + _FLOAT * sizes.num_items * max(sizes.features.values(), default=0))
+    if torch.device(device).type == 'cpu':
+        return MemoryEstimate({'libraries': LIBRARY_BYTES, **parts, 'features': parts['features'] + given})
+    return MemoryEstimate(parts, host_bytes=LIBRARY_BYTES + 2 * given + 64 * (sizes.num_train + sizes.num_labels))
+
+
+def _feature_tables(config: DGMRecConfig) -> int:
+    """How many tables of the size of the features a model holds: its own and the best epoch's; where features are
+    trained, also a gradient and Adam's two."""
+    return 5 if config.train_features else 2
+
+
+def _embedding_bytes(sizes: DataSizes, config: Settings) -> int:
+    """The id embeddings with gradient, Adam's two and the best epoch's, and what a forward pass keeps of all nodes."""
+    row = _FLOAT * getattr(config, 'hidden_channels', 0)
+    tables = (5 + 7) * (sizes.num_users + sizes.num_items)
+    modalities = len(sizes.features) if isinstance(config, DGMRecConfig) else 0
+    return row * (tables + modalities * (16 * sizes.num_items + sizes.num_users))
+
+
+def _edge_bytes(sizes: DataSizes) -> int:
+    """Interactions with their four adjacencies, and the rankings of all users."""
+    return 400 * sizes.num_train + 100 * sizes.num_labels + 2 * 12 * _RANKED * sizes.num_users
+
+
+def _batch_bytes(sizes: DataSizes, config: Settings, training: TrainingConfig) -> int:
+    """A batch's embeddings, and a block of the products of its users and items where a loss contrasts them."""
+    size = min(training.batch_size, max(sizes.num_train, 1))
+    rows = _FLOAT * getattr(config, 'hidden_channels', 0) * size
+    if not isinstance(config, DGMRecConfig):
+        return 12 * rows
+    return _FLOAT * _CONTRASTED_ROWS * size + 30 * rows * (1 + len(sizes.features))
+
+
+_ADVICE = {
+    'features': 'keep the features as they are (--set train_features=false) or make them smaller',
+    'embeddings': 'lower hidden_channels (--set hidden_channels=...)',
+    'item graphs': 'lower knn_k (--set knn_k=...)',
+    'batch': 'lower batch_size (--batch-size ...)',
+}
+
+
+def check_memory(estimate: MemoryEstimate, device: str | torch.device = 'cpu', what: str = 'this run') -> None:
+    """Refuses what does not fit, to be called before anything of size is allocated.
+
+    Args:
+        estimate (MemoryEstimate): What :func:`estimate_memory` returned.
+        device (str or torch.device): Where the model is to be. (default: ``'cpu'``)
+        what (str): What needs it, as the subject of the message. (default: ``'this run'``)
+
+    Raises:
+        UserError: If the estimate is above what is available.
+    """
+    largest = max(_ADVICE, key=lambda part: estimate.parts.get(part, 0))
+    advice = f'{_ADVICE[largest]}, or take a smaller set'
+    require_bytes(estimate.total, what, advice, device)
+    if estimate.host_bytes:
+        require_bytes(estimate.host_bytes, f'{what}, beside the GPU,', 'take a smaller set')
+
+
+def require_bytes(needed: int, what: str, advice: str, device: str | torch.device = 'cpu') -> None:
+    """Refuses what needs more memory than is available.
+
+    Args:
+        needed (int): What the whole process needs at its peak, in bytes.
+        what (str): What needs it, as the subject of the message.
+        advice (str): What the user can do.
+        device (str or torch.device): Where it is needed. (default: ``'cpu'``)
+
+    Raises:
+        UserError: If there is less.
+    """
+    available = available_bytes(device)
+    if available is not None and needed > available:
+        raise UserError(f"{what} needs about {gigabytes(needed)} of memory on {torch.device(device).type}, but "
+                        f'{gigabytes(available)} are available; {advice}')
+
+
+def available_bytes(device: str | torch.device = 'cpu', root: Path = Path('/')) -> int | None:
+    """Returns the memory that this process can have, what it has already included; :obj:`None` where the system does
+    not say (other than Linux).
+
+    On CPU that is what Linux says is available, or what the process's control groups still allow where that is less.
+
+    Args:
+        device (str or torch.device): Where. (default: ``'cpu'``)
+        root (Path): Where the system's files are. (default: ``/``)
+    """
+    device = torch.device(device)
+    if device.type == 'cuda':
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    left = [*_group_bytes(root), *_table_values(root / 'proc/meminfo', 'MemAvailable:', 1024)]
+    if not left:
+        return None
+    return min(left) + sum(_table_values(root / 'proc/self/status', 'VmRSS:', 1024))
+
+
+def _group_bytes(root: Path) -> list[int]:
+    """What each of the process's control groups, of version 1 or 2, still allows."""
+    left = []
+    for line in _lines(root / 'proc/self/cgroup'):
+        _, controllers, path = line.split(':', 2)
+        if controllers not in ('', 'memory'):
+            continue
+        mount = root / 'sys/fs/cgroup' / controllers
+        names = ('memory.limit_in_bytes', 'memory.usage_in_bytes', 'total_inactive_file') if controllers else (
+            'memory.max', 'memory.current', 'inactive_file')
+        group = mount / path.lstrip('/')
+        # A limit of any group above counts, too. Inside a container the path may be the host's, and only / be there.
+        for folder in {mount, group, *(parent for parent in group.parents if mount in parent.parents)}:
+            limit, usage = ([int(text) for text in _lines(folder / name) if text.isdigit()] for name in names[:2])
+            if limit and usage:
+                left.append(limit[0] - usage[0] + sum(_table_values(folder / 'memory.stat', names[2], 1)))
+    return left
+
+
+def _table_values(path: Path, name: str, unit: int) -> list[int]:
+    """The number beside a name in one of the system's tables, in bytes; none where it is not there."""
+    return [unit * int(line.split()[1]) for line in _lines(path) if line.split()[:1] == [name]]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding='utf-8').splitlines()
+    except OSError:
+        return []
+
+
+def describe_memory(estimate: MemoryEstimate, device: str | torch.device = 'cpu') -> str:
+    """Returns the estimate in a line, its parts and what is available.
+
+    Args:
+        estimate (MemoryEstimate): What :func:`estimate_memory` returned.
+        device (str or torch.device): Where the model is to be. (default: ``'cpu'``)
+    """
+    parts = ', '.join(f'{name} {gigabytes(size)}' for name, size in estimate.parts.items() if size)
+    available = available_bytes(device)
+    known = 'unknown' if available is None else gigabytes(available)
+    return (f'memory on {torch.device(device).type}: about {gigabytes(estimate.total)} at the peak ({parts}); '
+            f'available: {known}')
+
+
+def gigabytes(count: int) -> str:
+    """Returns a number of bytes in gigabytes of 10^9 bytes, such as ``'1.74 GB'``."""
+    return f'{count / 1e9:,.2f} GB'

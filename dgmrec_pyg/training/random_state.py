@@ -1,0 +1,40 @@
+"""The global random states, for whatever draws from them in spite of the generators that this package passes on."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """Returns the global random states of Python, NumPy, PyTorch and, on CUDA, of the device, as plain data.
+
+    Args:
+        device (torch.device): Where the model is.
+    """
+    numpy = np.random.get_state(legacy=False)  # noqa: NPY002 (the state of code that is not ours)
+    state = {
+        'python': random.getstate(),
+        'numpy': {**numpy, 'state': {**numpy['state'], 'key': numpy['state']['key'].tolist()}},
+        'torch': torch.get_rng_state(),
+    }
+    if device.type == 'cuda':
+        state['cuda'] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Puts back what :func:`random_state` returned.
+
+    Args:
+        state (dict): The states.
+        device (torch.device): Where the model is.
+    """
+    random.setstate(state['python'])
+    np.random.set_state(state['numpy'])  # noqa: NPY002
+    torch.set_rng_state(state['torch'])
+    if device.type == 'cuda':
+        torch.cuda.set_rng_state(state['cuda'], device)
