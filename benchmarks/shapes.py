@@ -1,22 +1,21 @@
-"""Sets of a given size, made from a seed, and how much memory a run on them takes."""
+"""Sets of a given size, made from a seed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch_geometric.data import HeteroData
 
 from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.memory import DataSizes
 from dgmrec_pyg.schema import build_data
 from dgmrec_pyg.transforms import MissingModality
 
 FACTORS = 32  # features are mixed from so many, and noise
 MISSING_RATIO = 2 / 3
-LIBRARIES = 500 * 2**20  # what Python, PyTorch and PyG take before anything is loaded
 
 
 @dataclass(frozen=True)
@@ -52,52 +51,14 @@ class Shape:
         sizes = ('num_users', 'num_items', 'num_train', 'num_val', 'num_test')
         return replace(self, **{name: factor * getattr(self, name) for name in sizes})
 
-    def estimated_bytes(self, textbook: bool = False) -> int:
-        """About what the process of one run holds at its peak.
-
-        Args:
-            textbook (bool): Whether it is the textbook version, with its items x items matrices.
-                (default: :obj:`False`)
-        """
-        # Each feature: as given, as a parameter, its gradient, two of Adam, best so far, one temporary.
-        features = 7 * self.num_items * sum(self.features.values())
-        # Embeddings of size 64, likewise, and what the forward pass keeps of each modality for the backward pass.
-        embeddings = 64 * (self.num_users + self.num_items) * (12 + 8 * len(self.features))
-        # At once similarities, graph, its normalization and a comparison of two; each modality's graph is sparse.
-        dense = 5 * self.num_items ** 2 if textbook else 0
-        edges = 200 * (self.num_train + self.num_val + self.num_test)
-        return LIBRARIES + edges + 4 * (features + embeddings + dense)
+    def sizes(self) -> DataSizes:
+        """Returns what the memory of a run depends on."""
+        return DataSizes(self.num_users, self.num_items, self.num_train, self.num_val + self.num_test, self.features)
 
 
 BABY = Shape(19_445, 7_050, 118_551, 20_559, 21_682, {'image': 4096, 'text': 384})
 GROWTH = Shape(2_000, 1_000, 16_000, 2_000, 2_000, {'image': 384, 'text': 384})
 SMOKE = Shape(120, 80, 900, 120, 120, {'image': 12, 'text': 8})
-
-
-def check_memory(shape: Shape, textbook: bool = False) -> None:
-    """Refuses a set that does not fit, before anything is allocated.
-
-    Args:
-        shape (Shape): The set.
-        textbook (bool): Whether the textbook version is to run. (default: :obj:`False`)
-
-    Raises:
-        UserError: If the estimate is above what the machine has to give.
-    """
-    needed, available = shape.estimated_bytes(textbook), available_bytes()
-    if available is not None and needed > available:
-        raise UserError(f'{shape.num_users:,} users, {shape.num_items:,} items and {shape.num_train:,} training '
-                        f'interactions need about {needed / 2**30:.1f} GiB, but {available / 2**30:.1f} GiB are free; '
-                        f"take a smaller set{' or --no-textbook' if textbook else ''}")
-
-
-def available_bytes() -> int | None:
-    """Returns the memory that is to be had, where the system says so (Linux)."""
-    try:
-        lines = Path('/proc/meminfo').read_text(encoding='utf-8').splitlines()
-    except OSError:
-        return None
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith('MemAvailable:')), None)
 
 
 def make_set(shape: Shape, seed: int = 0) -> HeteroData:

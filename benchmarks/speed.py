@@ -23,16 +23,24 @@ from typing import Any
 
 import speed_report as show
 import torch
-from shapes import BABY, GROWTH, SMOKE, Shape, check_memory
+from item_graph import Task as ItemGraphTask
+from item_graph import in_own_process
+from shapes import BABY, GROWTH, SMOKE, Shape
 
 from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.experiment import data_sizes, resolve_device, resolve_settings
 from dgmrec_pyg.files import atomic_path, write_text
+from dgmrec_pyg.loading import RunSettings, load_data
+from dgmrec_pyg.memory import check_memory, estimate_memory, require_bytes
 
 FOLDER = Path(__file__).resolve().parent
 SHAPES = {'baby-shaped': BABY}
 PRESET_OF = {'baby-shaped': 'baby'}  # any other set is its own
 TEXTBOOK_STEPS = {'baby-shaped': 5}  # where a whole epoch of the textbook version takes minutes
 GROWTH_STEPS = 10
+GROWTH_FACTORS = (1, 3, 10, 30, 100)
+GROWTH_ROWS = 1_024  # items whose exact neighbors are computed, to extrapolate the time of the exact graph
+TEXTBOOK_TABLES = 5  # items x items at once: similarities, graph, its normalization and a comparison of two
 SMOKE_UNIT_REPEATS = 3
 
 
@@ -56,7 +64,8 @@ def build_parser() -> argparse.ArgumentParser:
                         help='also train until validation has this Recall@20')
     parser.add_argument('--profile', action='store_true', help='also write a trace and print the dearest operations')
     parser.add_argument('--growth', nargs='*', type=_count, metavar='FACTOR',
-                        help='time the package on synthetic sets so many times as large, instead (default: 1 2 4 8)')
+                        help='time the package on synthetic sets so many times as large, instead (default: '
+                             f'{" ".join(map(str, GROWTH_FACTORS))})')
     parser.add_argument('--smoke', action='store_true', help='the smallest size, to see that everything works')
     parser.add_argument('--seed', type=int, default=0, metavar='N', help='of sets, parameters and batches (default: 0)')
     parser.add_argument('--device', default='auto', choices=('auto', 'cpu', 'cuda'), help='where to compute')
@@ -78,8 +87,7 @@ def speed(arguments: argparse.Namespace) -> None:
     dataset = 'smoke' if arguments.smoke else arguments.dataset
     shape = SMOKE if arguments.smoke else SHAPES.get(dataset)
     task = base_task(arguments, shape, PRESET_OF.get(dataset, dataset))
-    if shape is not None:
-        check_memory(shape, arguments.textbook)
+    check_fit(task['run'], shape, arguments.textbook)
     name = report_name(dataset, arguments)
     report: dict[str, Any] = {'dataset': dataset, 'preset': arguments.preset, 'machine': machine(),
                               'released': show.RELEASED.get(dataset, {}), 'targets': show.TARGETS.get(dataset, {}),
@@ -105,20 +113,55 @@ def speed(arguments: argparse.Namespace) -> None:
 
 
 def growth(arguments: argparse.Namespace) -> None:
-    """Measures the package on synthetic sets of growing size and writes ``growth.json`` and a plot."""
-    factors = sorted(set(arguments.growth)) or [1, 2, 4, 8]
-    shapes = {factor: GROWTH.grown(factor) for factor in factors}
-    for shape in shapes.values():
-        check_memory(shape)
-    report: dict[str, Any] = {'preset': arguments.preset, 'machine': machine(), 'cells': []}
-    for factor, shape in shapes.items():
-        task = base_task(arguments, shape, 'synthetic')
+    """Measures the package on synthetic sets of growing size and writes ``growth.json`` and a plot.
+
+    With faiss the item graphs are approximate, unless settings say otherwise: exact ones take time with the square of
+    the number of items. What these would take is measured by the way.
+    """
+    factors = sorted(set(arguments.growth)) or list(GROWTH_FACTORS)
+    if find_spec('faiss') is not None and not any(pair.startswith('knn_index=') for pair in arguments.settings):
+        arguments.settings = [*arguments.settings, 'knn_index=approximate']
+    tasks = {factor: base_task(arguments, GROWTH.grown(factor), 'synthetic') for factor in factors}
+    for factor, task in tasks.items():
+        check_fit(task['run'], GROWTH.grown(factor))
+    report: dict[str, Any] = {'preset': arguments.preset, 'settings': arguments.settings, 'machine': machine(),
+                              'cells': []}
+    for factor, task in tasks.items():
         measured = run_task(task | {'kind': 'parts', 'steps': arguments.steps or GROWTH_STEPS, 'repeats': 1})
-        report['cells'].append({'factor': factor, 'set': measured['set'], 'measured': measured})
+        report['cells'].append({'factor': factor, 'set': measured['set'], 'measured': measured,
+                                'exact_item_graphs': exact_graph_seconds(GROWTH.grown(factor), arguments)})
         print(f'x{factor}: {measured["seconds"]["epoch"]:.2f} s per epoch', file=sys.stderr)
     print(show.growth_table(report))
     suffix = '-cuda' if report['cells'][0]['measured']['device'] != 'cpu' else ''
     write(report, arguments.output, f'growth{suffix}', show.plot_growth)
+
+
+def exact_graph_seconds(shape: Shape, arguments: argparse.Namespace) -> float:
+    """Returns the seconds that exact item graphs of all modalities take on CPU, extrapolated from some rows."""
+    return sum(in_own_process(ItemGraphTask(shape.num_items, size, min(GROWTH_ROWS, shape.num_items)), 'exact',
+                              arguments.threads)['seconds'] for size in shape.features.values())
+
+
+def check_fit(run: dict[str, Any], shape: Shape | None, textbook: bool = False) -> None:
+    """Refuses a set that does not fit into memory; of a set made here, before anything is allocated.
+
+    Args:
+        run (dict): What :class:`~dgmrec_pyg.loading.RunSettings` takes.
+        shape (Shape, optional): The set, where it is made here; else it is the run's.
+        textbook (bool): Whether the textbook version is to run, too. (default: :obj:`False`)
+
+    Raises:
+        UserError: If the estimate is above what the machine has to give.
+    """
+    settings = RunSettings(**{**run, 'settings': tuple(run['settings'])})
+    sizes = data_sizes(load_data(settings)) if shape is None else shape.sizes()
+    device = resolve_device(settings.device)
+    estimate = estimate_memory(sizes, *resolve_settings(settings), device)
+    what = f'a set of {sizes.num_users:,} users, {sizes.num_items:,} items and {sizes.num_train:,} interactions'
+    check_memory(estimate, device, what)
+    if textbook:
+        require_bytes(estimate.total + 4 * TEXTBOOK_TABLES * sizes.num_items ** 2, f'the textbook version on {what}',
+                      'give --no-textbook or take a smaller set', device)
 
 
 def base_task(arguments: argparse.Namespace, shape: Shape | None, dataset: str) -> dict[str, Any]:

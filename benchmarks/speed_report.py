@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +52,42 @@ def speed_table(report: Mapping[str, Any]) -> str:
 
 
 def growth_table(report: Mapping[str, Any]) -> str:
-    """Returns the table of a growth report."""
-    rows = [['size', 'users', 'items', 'edges', 'epoch s', 'per edge us', 'steps timed', 'peak MB']]
-    for cell in report['cells']:
+    """Returns the table of a growth report, and how steeply its lines rise at the end."""
+    rows = [['size', 'users', 'items', 'edges', 'epoch s', 'step s', 'steps timed', 'item graphs s', 'exact ones s',
+             'peak MB']]
+    for cell, line in zip(report['cells'], zip(*growth_lines(report).values(), strict=True), strict=True):
         size, measured = cell['set'], cell['measured']
-        seconds, edges = measured['seconds']['epoch'], size['num_train']
-        rows.append([f"x{cell['factor']}", f"{size['num_users']:,}", f"{size['num_items']:,}", f'{edges:,}',
-                     f'{seconds:.2f}', f'{1e6 * seconds / edges:.1f}',
-                     f"{measured['steps_timed']} of {measured['steps_per_epoch']}", _megabytes(measured['peak_bytes'])])
-    return '\n'.join(_aligned(rows))
+        epoch, step, graphs, exact, peak = line
+        rows.append([f"x{cell['factor']}", *(f'{size[name]:,}' for name in ('num_users', 'num_items', 'num_train')),
+                     f'{epoch:.2f}', f'{step:.3f}', f"{measured['steps_timed']} of {measured['steps_per_epoch']}",
+                     f'{graphs:.2f}', f'{exact:.2f}', _megabytes(peak)])
+    edges = [cell['set']['num_train'] for cell in report['cells']]
+    rises = [f'{name} {exponent(edges, values):.2f}' for name, values in growth_lines(report).items()]
+    note = '' if len(edges) < 2 else ('\nGrowth between the last two sizes, as a power of the edges (1 is linear): '
+                                      + ', '.join(rises) + '.')
+    return '\n'.join(_aligned(rows)) + note
+
+
+def growth_lines(report: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Returns what a growth report measured by size: seconds of an epoch, a step, the item graphs as built and exact,
+    and bytes at the peak."""
+    cells = report['cells']
+    seconds = [cell['measured']['seconds'] for cell in cells]
+    return {
+        'epoch': [parts['epoch'] for parts in seconds],
+        'step': [parts['epoch'] / cell['measured']['steps_per_epoch']
+                 for parts, cell in zip(seconds, cells, strict=True)],
+        'item graphs': [parts['item_graphs'] for parts in seconds],
+        'exact item graphs': [cell['exact_item_graphs'] for cell in cells],
+        'peak memory': [cell['measured']['peak_bytes'] or 0 for cell in cells],
+    }
+
+
+def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """Returns the p of ``value = c * size ** p`` through the last two points; NaN where there are none."""
+    if len(sizes) < 2 or min(*values[-2:]) <= 0:
+        return math.nan
+    return math.log(values[-1] / values[-2]) / math.log(sizes[-1] / sizes[-2])
 
 
 def time_to_line(measured: Mapping[str, Any], report: Mapping[str, Any]) -> str:
@@ -86,7 +114,7 @@ def profile_table(measured: Mapping[str, Any]) -> str:
 
 def plot_speed(report: Mapping[str, Any], path: Path) -> None:
     """Draws units by part; needs matplotlib."""
-    pyplot = _pyplot()
+    pyplot = open_pyplot()
     bars = {name: version['units'] for name, version in report['versions'].items()}
     bars |= {'released': report['released'], 'target': report['targets']}
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout='constrained')
@@ -103,23 +131,31 @@ def plot_speed(report: Mapping[str, Any], path: Path) -> None:
 
 
 def plot_growth(report: Mapping[str, Any], path: Path) -> None:
-    """Draws seconds and memory against training edges; needs matplotlib."""
-    pyplot = _pyplot()
+    """Draws seconds and memory against training edges, on logarithmic axes; needs matplotlib."""
+    pyplot = open_pyplot()
     edges = [cell['set']['num_train'] for cell in report['cells']]
-    seconds = [cell['measured']['seconds']['epoch'] for cell in report['cells']]
-    peak = [(cell['measured']['peak_bytes'] or 0) / 1e6 for cell in report['cells']]
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 4), layout='constrained')
-    panels = ((left, seconds, 'seconds per training epoch'), (right, peak, 'peak memory with libraries, MB'))
-    for axes, values, title in panels:
-        axes.plot(edges, values, marker='o', label='measured')
-        axes.set(xscale='log', yscale='log', xlabel='training edges (users and items grow with them)', title=title)
-    left.plot(edges, [seconds[0] * count / edges[0] for count in edges], ':', label='linear')
-    left.legend()
+    lines = growth_lines(report)
+    lines['peak memory'] = [count / 1e6 for count in lines['peak memory']]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.8), layout='constrained')
+    panels = ((left, ('epoch', 'step', 'item graphs', 'exact item graphs'), 'seconds'),
+              (right, ('peak memory',), 'MB, libraries included'))
+    for axes, names, unit in panels:
+        for name in names:
+            rise = exponent(edges, lines[name])
+            axes.plot(edges, lines[name], marker='o', label=f'{name} (rises with power {rise:.2f})')
+        start = lines[names[0]][0]
+        axes.plot(edges, [start * count / edges[0] for count in edges], ':', color='gray', label='linear, slope 1')
+        axes.set(xscale='log', yscale='log', xlabel='training edges (users and items grow with them)', ylabel=unit)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize='small')
+    left.set(title='time; powers between the last two sizes')
+    right.set(title='peak memory')
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 
 
-def _pyplot() -> Any:
+def open_pyplot() -> Any:
+    """Returns matplotlib's pyplot, set up for files."""
     import matplotlib
 
     matplotlib.use('Agg')

@@ -345,9 +345,9 @@ def train_steps(trainer: Trainer, batches: list[tuple[Tensor, Tensor, Tensor]]) 
     """Takes some steps as the trainer takes them."""
     for batch in batches:
         terms = trainer.model.loss_terms(*batch)
-        trainer.optimizer.zero_grad()
         trainer.model.total(terms).backward()
         trainer.optimizer.step()
+        trainer.optimizer.zero_grad()
 
 
 def sizes(data: HeteroData) -> dict[str, Any]:

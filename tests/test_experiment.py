@@ -585,7 +585,7 @@ def test_parameters_are_drawn_from_the_seed(root: Path) -> None:
 
 
 @pytest.mark.parametrize(('preset', 'model', 'learning_rate'), [
-    ('default', 'dgmrec', 0.003),
+    ('default', 'dgmrec', 0.002),
     ('default', 'lightgcn', 0.001),  # what one model is trained with is not forced on another
     ('reference', 'dgmrec', 0.001),
     ('reference', 'lightgcn', 0.001),

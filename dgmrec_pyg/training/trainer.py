@@ -193,9 +193,9 @@ class Trainer:
                 terms = self.model.loss_terms(*batch)
                 total = self.model.total(terms)
                 watch.add(terms, total, batch)
-                self.optimizer.zero_grad()
                 total.backward()
                 self.optimizer.step()
+                self.optimizer.zero_grad()  # At once: gradients of wide features would stand beside the next step's.
             return watch.means()
         except NotFinite as error:
             self._fail(f'the loss is not finite in epoch {epoch}, step {error.step} of {len(self.sampler)} ({error})',

@@ -55,7 +55,7 @@ class DGMRec(Recommender):
     """
 
     config_class = DGMRecConfig
-    training_defaults = {'learning_rate': 0.003}
+    training_defaults = {'learning_rate': 0.002}
     config: DGMRecConfig
     missing: Tensor
     is_new: Tensor | None

@@ -1,0 +1,203 @@
+"""Compares the project's own settings with the released ones: quality over seeds, and the way to a given recall.
+
+    python benchmarks/default_mode.py --dataset tiktok --root data --runs runs/default-mode
+
+Each cell is a run directory of the command line under --runs; finished ones are not run again, and one that was cut
+off is gone on with. See README.md beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from speed_report import RELEASED
+
+from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.evaluation.metrics import evaluation_users
+from dgmrec_pyg.files import write_text
+from dgmrec_pyg.loading import RunSettings, load_data
+from dgmrec_pyg.schema import INTERACTS, ITEM, USER, training_edges
+
+FOLDER = Path(__file__).resolve().parent
+PRESETS = ('reference', 'default')
+SEEDS = (999, 42, 2023, 2024, 2025)
+K = 20
+METRIC = f'recall@{K}'
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
+    parser = argparse.ArgumentParser(prog='default_mode.py',
+                                     description="Compares the project's own settings with the released ones.")
+    parser.add_argument('--dataset', required=True, metavar='NAME',
+                        help='the folder of a set under --root, or synthetic')
+    parser.add_argument('--root', default='data', metavar='DIR', help='where sets are kept (default: data)')
+    parser.add_argument('--seeds', nargs='+', type=int, default=list(SEEDS), metavar='N',
+                        help=f"(default: {' '.join(map(str, SEEDS))})")
+    parser.add_argument('--epochs', type=int, metavar='N', help='most epochs of each run (default: as the preset says)')
+    parser.add_argument('--recall', type=float, metavar='R',
+                        help='validation Recall@20 to reach (default: what the released implementation reached)')
+    parser.add_argument('--runs', type=Path, default=Path('runs/default-mode'), metavar='DIR',
+                        help='where run directories are kept (default: runs/default-mode)')
+    parser.add_argument('--output', type=Path, default=FOLDER / 'results', metavar='DIR',
+                        help='where results are written (default: results beside this file)')
+    return parser
+
+
+def run_cell(arguments: argparse.Namespace, preset: str, seed: int) -> Path:
+    """Returns the run directory of a cell, after running what is missing of it.
+
+    Raises:
+        UserError: If the run ends with an error.
+    """
+    folder = arguments.runs / f'{Path(arguments.dataset).name}-{preset}-{seed}'
+    if not (folder / 'metrics.json').is_file():
+        command = [sys.executable, '-m', 'dgmrec_pyg.run', '--dataset', arguments.dataset, '--root', arguments.root,
+                   '--preset', preset, '--seed', str(seed), '--quiet', '--output', str(folder)]
+        command += [] if arguments.epochs is None else ['--epochs', str(arguments.epochs)]
+        command += ['--resume'] if (folder / 'config.json').is_file() else []
+        print(f'running {folder.name}', file=sys.stderr, flush=True)
+        process = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        if process.returncode != 0:
+            raise UserError(f"{folder.name} ended with {process.returncode}: {process.stderr.strip().splitlines()[-1]}")
+    return folder
+
+
+def read_cell(folder: Path, recall: float | None) -> dict[str, Any]:
+    """Returns what a finished run came to."""
+    metrics = json.loads((folder / 'metrics.json').read_text(encoding='utf-8'))
+    lines = (folder / 'metrics.jsonl').read_text(encoding='utf-8').splitlines()
+    reached = [record['val'][METRIC] for record in map(json.loads, lines) if record['val'] is not None]
+    hits = [epoch for epoch, value in enumerate(reached, start=1) if recall is not None and value >= recall]
+    return {'seed': json.loads((folder / 'config.json').read_text(encoding='utf-8'))['run']['seed'],
+            'val': metrics['val'][METRIC], 'test': metrics['test'][METRIC], 'test_ndcg': metrics['test'][f'ndcg@{K}'],
+            'best_epoch': metrics['best_epoch'], 'epochs': len(reached), 'epochs_to_recall': hits[0] if hits else None,
+            'seconds': metrics['seconds']}
+
+
+class TestUsers:
+    """The users of the test split, and the Recall@20 of each by a run's ``recommendations.csv``.
+
+    Args:
+        run (RunSettings): Names the set.
+    """
+
+    def __init__(self, run: RunSettings) -> None:
+        data = load_data(run)
+        labels = data[INTERACTS].test_edge_label_index
+        num_users, self.num_items = data[USER].num_nodes, data[ITEM].num_nodes
+        self.users = evaluation_users(labels, training_edges(data), num_users)
+        self._labels = set((labels[0] * self.num_items + labels[1]).tolist())
+        self._count = torch.bincount(labels[0], minlength=num_users)[self.users].numpy()
+        raw = data.get('raw_id') or {}
+        self._user = {str(name): user for user, name in enumerate(raw.get(USER, range(num_users)))}
+        self._item = {str(name): item for item, name in enumerate(raw.get(ITEM, range(self.num_items)))}
+
+    def recall(self, folder: Path) -> np.ndarray:
+        """Returns the Recall@20 of each user, ``[N]``."""
+        hits = np.zeros(len(self._user))
+        with open(folder / 'recommendations.csv', encoding='utf-8', newline='') as file:
+            for row in csv.DictReader(file):
+                user, item = self._user[row['user']], self._item[row['item']]
+                hits[user] += user * self.num_items + item in self._labels
+        return hits[self.users.numpy()] / self._count
+
+
+def compare(recalls: Mapping[str, list[np.ndarray]]) -> dict[str, float]:
+    """Tests, over users, whether the project's own settings differ from the released ones.
+
+    Args:
+        recalls (Mapping[str, list]): By preset, for each seed the metric of each user, ``[N]``.
+
+    Returns:
+        dict: Mean difference (own less released, each user's metric averaged over the seeds), its 95 % interval, the p
+        values of the paired t test and of Wilcoxon's, and the difference that such a t test finds in 80 % of cases.
+    """
+    from scipy import stats
+    released, own = (np.mean(recalls[preset], axis=0) for preset in PRESETS)
+    difference = own - released
+    error = float(stats.sem(difference))
+    margin = float(stats.t.ppf(0.975, difference.size - 1)) * error
+    mean = float(difference.mean())
+    same = not difference.any()
+    return {'users': difference.size, 'mean_difference': mean, 'low': mean - margin, 'high': mean + margin,
+            't_test_p': 1.0 if same else float(stats.ttest_rel(own, released).pvalue),
+            'wilcoxon_p': 1.0 if same else float(stats.wilcoxon(own, released).pvalue),
+            'detectable_difference': float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * error}
+
+
+def epoch_units(dataset: str, output: Path) -> dict[str, float | None]:
+    """Returns what an epoch and its evaluation cost in units by preset, where ``speed.py`` has measured it."""
+    units = {}
+    for preset, suffix in zip(PRESETS, ('', '-default'), strict=True):
+        path = output / f'speed-{dataset}{suffix}.json'
+        parts = json.loads(path.read_text(encoding='utf-8'))['versions']['package']['units'] if path.is_file() else None
+        units[preset] = None if parts is None else parts['epoch'] + parts['evaluation']
+    return units
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """Returns the report as Markdown tables."""
+    lines = [f"# {report['dataset']}: the project's own settings beside the released ones", '',
+             f"Epochs and units until validation Recall@20 is {report['recall']}" + (
+                 f" (the released implementation: {report['released_units']:,} units)." if report['released_units']
+                 else '.'), '',
+             f'| preset | seed | val {METRIC} | test {METRIC} | test ndcg@{K} | best epoch | epochs to recall '
+             '| units |', '|---|---|---|---|---|---|---|---|']
+    for preset in PRESETS:
+        units = report['epoch_units'][preset]
+        for cell in report['cells'][preset]:
+            to = cell['epochs_to_recall']
+            lines.append(f"| {preset} | {cell['seed']} | {cell['val']:.4f} | {cell['test']:.4f} | "
+                         f"{cell['test_ndcg']:.4f} | {cell['best_epoch']} | {'not reached' if to is None else to} | "
+                         f"{'' if None in (to, units) else f'{to * units:,.0f}'} |")
+        tests = [cell['test'] for cell in report['cells'][preset]]
+        lines.append(f'| {preset} | mean | | {np.mean(tests):.4f} (standard deviation {np.std(tests):.4f}) | | | | |')
+    test = report['test']
+    lines += ['', f"Test {METRIC}, own less released, each user's averaged over the seeds: "
+              f"{test['mean_difference']:+.4f} (95 % interval {test['low']:+.4f} to {test['high']:+.4f}; "
+              f"{test['users']:,} users; paired t test p = {test['t_test_p']:.3f}, "
+              f"Wilcoxon p = {test['wilcoxon_p']:.3f}; "
+              f"differences from {test['detectable_difference']:.4f} on are found in 80 % of cases)."]
+    return '\n'.join(lines) + '\n'
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line and returns the exit code."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        released = RELEASED.get(arguments.dataset, {})
+        recall = arguments.recall if arguments.recall is not None else released.get('recall')
+        users = TestUsers(RunSettings(dataset=arguments.dataset, root=arguments.root))
+        cells: dict[str, list[dict[str, Any]]] = {preset: [] for preset in PRESETS}
+        recalls: dict[str, list[np.ndarray]] = {preset: [] for preset in PRESETS}
+        for seed in arguments.seeds:
+            for preset in PRESETS:
+                folder = run_cell(arguments, preset, seed)
+                cells[preset].append(read_cell(folder, recall))
+                recalls[preset].append(users.recall(folder))
+        report = {'dataset': arguments.dataset, 'recall': recall, 'released_units': released.get('time_to'),
+                  'epoch_units': epoch_units(arguments.dataset, arguments.output), 'cells': cells,
+                  'test': compare(recalls)}
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        name = f'default-mode-{Path(arguments.dataset).name}'
+        write_text(arguments.output / f'{name}.json', json.dumps(report, indent=2) + '\n')
+        write_text(arguments.output / f'{name}.md', markdown(report))
+        print(markdown(report))
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
