@@ -163,14 +163,16 @@ def plot(report: dict[str, Any], path: Path) -> None:
     ways = [report['approximate'], report['exact']]
     if report['exact']['rows'] < report['task']['items']:
         names[1] += f"\n(time from {report['exact']['rows']:,} rows)"
-    for axes, values, text in ((left, [way['seconds'] for way in ways], '{:,.0f} s'),
-                               (right, [(way['peak_bytes'] or 0) / 2**20 for way in ways], '{:,.0f} MiB')):
-        axes.bar_label(axes.barh(names, values, height=0.5), [text.format(value) for value in values], padding=3)
-        axes.margins(x=0.25)
-    left.set(xscale='log', xlabel='seconds (logarithmic)')
-    right.axvline(report['feature_bytes'] / 2**20, color='gray', linestyle=':', label='the features themselves')
+    seconds = left.barh(names, [way['seconds'] for way in ways], height=0.5)
+    left.bar_label(seconds, [f"{way['seconds']:,.0f} s\n({way['cpu_seconds']:,.0f} CPU)" for way in ways], padding=3)
+    left.set(xlabel='seconds')
+    peaks = right.barh(names, [(way['peak_bytes'] or 0) / 2**20 for way in ways], height=0.5)
+    right.bar_label(peaks, [f"{_mebibytes(way['peak_bytes'])} MiB" for way in ways], padding=3)
+    right.axvline(report['feature_bytes'] / 2**20, color='black', linestyle=':', label='the features themselves')
     right.set(xlabel='peak memory of the process, MiB', yticklabels=[])
-    right.legend(loc='lower right')
+    right.legend(loc='center right')
+    for axes in (left, right):
+        axes.margins(x=0.5)
     figure.suptitle(f"Item graph of {report['task']['items']:,} items, features of {report['task']['channels']}")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

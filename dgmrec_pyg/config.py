@@ -20,6 +20,7 @@ LARGEST_INTEGER = 2**31 - 1
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     'generate_for': ('single', 'all'),
+    'feature_scale': ('given', 'unit'),
     'reconstruction_items': ('all', 'batch'),
     'inference_graph': ('refreshed', 'initial'),
     'knn_missing': KNN_MISSING,
@@ -111,6 +112,9 @@ class DGMRecConfig(Settings):
     """Length of the noise on what generators and decoders read; 0 turns it off."""
     train_features: bool = True
     """Whether the feature tables are parameters (as released) or stay as given."""
+    feature_scale: str = 'unit'
+    """Whether each modality's features are divided by the root mean square of those observed (the nearest power of two),
+    ``'unit'``, so that none rules the loss by its scale, or stay as ``'given'`` (as released)."""
     feature_channels: int = 0
     """Size to which wider features are brought once, before training (:class:`~dgmrec_pyg.nn.FeatureProjection`); 0
     leaves features as given (as released)."""

@@ -299,7 +299,8 @@ def test_new_items_can_be_recommended(small_data: HeteroData) -> None:
     assert new_items.unique(dim=0).size(0) == new_items.size(0)  # told apart by their features alone
 
 
-@pytest.mark.parametrize('config', [DGMRecConfig(), ALL_TERMS, REFERENCE], ids=['default', 'all_terms', 'reference'])
+@pytest.mark.parametrize('config', [DGMRecConfig(), ALL_TERMS, REFERENCE, DGMRecConfig(feature_channels=3)],
+                         ids=['default', 'all_terms', 'reference', 'narrow'])
 def test_new_items_take_no_part_in_training(config: DGMRecConfig, small_data: HeteroData) -> None:
     data = with_new_items(small_data)
     other = data.clone()
@@ -375,3 +376,25 @@ def test_features_may_be_made_narrow(channels: int, small_data: HeteroData) -> N
     again = make(small_data, DGMRecConfig(feature_channels=channels))
     again.load_state_dict(model.state_dict())
     assert torch.equal(all_scores(again), all_scores(model))
+
+
+@pytest.mark.parametrize('factor', [2.0 ** -30, 2.0 ** 7, 2.0 ** 30])
+def test_scale_of_a_modality_changes_nothing_but_its_features(factor: float, small_data: HeteroData) -> None:
+    scaled = small_data.clone()
+    scaled[ITEM].x_image = small_data[ITEM].x_image * factor
+    models = [make(data) for data in (small_data, scaled)]
+    losses = [train(model, small_data, 6) for model in models]
+    assert losses[0] == losses[1]
+    assert torch.equal(all_scores(models[0]), all_scores(models[1]))
+    assert torch.equal(models[0].features('image') * factor, models[1].features('image'))
+    assert torch.equal(models[0].features('text'), models[1].features('text'))
+
+
+def test_a_modality_with_a_large_mean_does_not_rule_the_loss(small_data: HeteroData) -> None:
+    small_data[ITEM].x_image = small_data[ITEM].x_image + 128.0
+    small_data[ITEM].x_text = small_data[ITEM].x_text * 1e-8
+    user, positive, negative = draw_batch(small_data)
+    terms = make(small_data).loss_terms(user, positive, negative)
+    assert terms['reconstruction'] < 10.0
+    released = make(small_data, REFERENCE).loss_terms(user, positive, negative)
+    assert released['reconstruction'] > 10_000.0  # on the scale of the features, as released

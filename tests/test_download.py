@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import shutil
+import ssl
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -80,6 +85,27 @@ class Handler(BaseHTTPRequestHandler):
     def empty(self, start: int | None) -> None:
         self.send(b'')
 
+    def forwards(self, start: int | None) -> None:
+        self.send_response(302)
+        self.send_header('Location', self.server.other_url)
+        self.send_header('Content-Length', '0')
+        self.end_headers()
+
+    def packed(self, start: int | None) -> None:
+        bomb = gzip.compress(bytes(200 * 2**20), compresslevel=1)
+        self.send_response(200)
+        self.send_header('Content-Encoding', 'gzip')
+        self.send_header('Content-Length', str(len(bomb)))
+        self.end_headers()
+        with suppress(OSError):  # hung up
+            self.wfile.write(bomb)
+
+    def odd_length(self, start: int | None) -> None:
+        self.send_response(200)
+        self.send_header('Content-Length', '\xb2')  # a superscript two, which is a digit to Python
+        self.end_headers()
+        self.wfile.write(DATA)
+
     def gone(self, start: int | None) -> None:
         self.send(b'<html>gone</html>', 404)
 
@@ -102,20 +128,30 @@ class Server(ThreadingHTTPServer):
         super().__init__(('127.0.0.1', 0), Handler)
         self.requests: list[tuple[str, int | None]] = []
         self.hung_up = threading.Event()
+        self.other_url = ''
+        self.scheme = 'http'
 
     def url(self, path: str) -> str:
-        return f'http://127.0.0.1:{self.server_port}/{path}'
+        return f'{self.scheme}://127.0.0.1:{self.server_port}/{path}'
+
+
+@contextmanager
+def running_server() -> Iterator[Server]:
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={'poll_interval': 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv('NO_PROXY', '127.0.0.1')
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={'poll_interval': 0.01})
-        thread.start()
+    with running_server() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -139,6 +175,7 @@ def starts(server: Server) -> list[int | None]:
     ('breaks-once', 2),
     ('without-range', 2),
     ('busy-once', 2),
+    ('odd-length', 1),
 ])
 def test_fetch(server: Server, target: Path, path: str, number_of_requests: int) -> None:
     fetch(server.url(path), target, len(DATA), SHA256, wait_seconds=0)
@@ -186,6 +223,7 @@ def test_a_rest_that_does_not_fit_is_thrown_away(server: Server, target: Path, p
     ('empty', {}, ['empty file']),
     ('endless', {'max_bytes': 2_000_000}, ['more than', '2,000,000']),
     ('gone', {}, ['404', 'image_feat.npy', '/gone']),
+    ('packed', {}, ['packed answer', '/packed']),
 ])
 def test_wrong_answers_leave_nothing(server: Server, target: Path, path: str, expected: dict,
                                      words: list[str]) -> None:
@@ -210,6 +248,78 @@ def test_a_transfer_that_always_breaks_keeps_what_it_got(server: Server, target:
     assert len(server.requests) == 2
     assert not target.exists()
     assert DATA.startswith(target.with_name(f'{target.name}.part').read_bytes())
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate that says it is of 127.0.0.1, signed by itself, with its key in one file."""
+    program = shutil.which('openssl')
+    if program is None:
+        pytest.skip('needs the program openssl')
+    key, path = tmp_path / 'key.pem', tmp_path / 'certificate.pem'
+    subprocess.run([program, 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes',
+                    '-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1', '-days', '2', '-keyout', key,
+                    '-out', path], check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + key.read_bytes())
+    return path
+
+
+@pytest.fixture
+def secure_server(server: Server, certificate: Path) -> Server:
+    """The server, which now speaks TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.scheme = 'https'
+    server.handle_error = lambda *arguments: None  # the client hangs up, which is what is tested
+    return server
+
+
+def test_a_certificate_that_nobody_vouches_for(secure_server: Server, target: Path) -> None:
+    with pytest.raises(UserError, match='has no certificate that can be trusted') as caught:
+        fetch(secure_server.url('good'), target, len(DATA), SHA256)
+    assert '\n' not in str(caught.value)
+    assert secure_server.requests == []  # not even the address was told
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_certificate_that_is_vouched_for(secure_server: Server, target: Path, certificate: Path,
+                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('REQUESTS_CA_BUNDLE', str(certificate))
+    fetch(secure_server.url('good'), target, len(DATA), SHA256)
+    assert target.read_bytes() == DATA
+
+
+def test_nothing_is_taken_from_where_tls_ends(secure_server: Server, target: Path, certificate: Path,
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('REQUESTS_CA_BUNDLE', str(certificate))
+    with running_server() as plain:
+        secure_server.other_url = plain.url('good')
+        with pytest.raises(UserError, match=r"cannot fetch 'image_feat\.npy'"):
+            fetch(secure_server.url('forwards'), target, len(DATA), SHA256)
+    assert plain.requests == []
+    assert list(target.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize('url', ['http://example.org/x', 'http://127.0.0.1.example.org/x', 'ftp://127.0.0.1/x',
+                                 'http://localhost@example.org/x', '//127.0.0.1/x'])
+def test_only_https_but_on_this_machine(target: Path, url: str) -> None:
+    with pytest.raises(UserError, match='only https addresses are read'):
+        fetch(url, target, attempts=1)
+    assert not target.parent.exists()
+
+
+def test_a_link_in_place_of_what_has_arrived_is_not_written_through(server: Server, target: Path,
+                                                                    tmp_path: Path) -> None:
+    victim = tmp_path / 'victim'
+    victim.write_text('mine')
+    target.parent.mkdir(parents=True)
+    for name in (target.name, f'{target.name}.part'):
+        (target.parent / name).symlink_to(victim)
+    fetch(server.url('good'), target, len(DATA), SHA256)
+    assert victim.read_text() == 'mine'
+    assert target.read_bytes() == DATA
+    assert not target.is_symlink()
 
 
 @pytest.mark.parametrize('url', ['http://127.0.0.1:9/x', 'file:///etc/hostname', 'nonsense'])

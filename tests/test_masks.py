@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import pickle
+import tracemalloc
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +64,9 @@ def test_released_keys(path: Path, modalities: list[str], expected: dict[str, li
 @pytest.mark.parametrize('items', [[3, 1], (1, 3), {1, 3}, np.array([1, 3], '>i4'), np.array([3, 1], np.uint8)],
                          ids=['list', 'tuple', 'set', 'big endian', 'bytes'])
 def test_released_items_as_any_integers(path: Path, items: object) -> None:
-    write_released(path, {'v': items, 't': np.array([]), 'all': []})
+    # Protocol 4: before it a set was pickled as a call of a function.
+    content = np.array({'v': items, 't': np.array([]), 'all': []}, dtype=object)
+    write_pickle(path, pickle.dumps(content, protocol=4))
     assert lacking(read_mask_file(path, THREE, NUM_ITEMS)) == {'audio': [], 'image': [1, 3], 'text': []}
 
 
@@ -148,6 +152,8 @@ def test_a_harmful_pickle_does_nothing(path: Path, tmp_path: Path) -> None:
     b'\x80\x05\x96\xff\xff\xff\xff\xff\x00\x00\x00.',
     b'(cnumpy\nndarray\no}b0.',
     b'cnumpy\nndarray\n(I99999999999\ntR.',            # an array of 800 GB, were it made
+    b'I1\n.',                                          # written as text, as pickles were before Python 3
+    b'\x80\x02\x8b\x00\x00\x00\x00.',                  # a number of any length
     b'not a pickle',
     b'',
 ], ids=repr)
@@ -156,6 +162,31 @@ def test_crafted_pickles_are_refused(path: Path, content: bytes) -> None:
     with pytest.raises(UserError, match='cannot read the mask file') as caught:
         read_mask_file(path, THREE, NUM_ITEMS)
     assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(('content', 'message'), [
+    # As the key of a dict, tuples in tuples in tuples overflow the stack: without a limit the process dies here.
+    (b'\x80\x03})' + b'\x85' * 2_000_000 + b'Ns.', 'tuples, far more than arrays need'),
+    # Numbers with one and the same hash, which a set takes quadratic time for.
+    (b'\x80\x04\x8f(' + b'\x8a\x20' + ((2**61 - 1) << 99).to_bytes(32, 'little') + b'\x90.',
+     'a number of more than 64 bits'),
+    (b'\x80\x04\x8f(\x8b\x20\x00\x00\x00' + ((2**61 - 1) << 99).to_bytes(32, 'little') + b'\x90.', 'it uses LONG4'),
+], ids=['deep tuples', 'long numbers', 'numbers of any length'])
+def test_pickles_that_exhaust_stack_or_time_are_refused(path: Path, content: bytes, message: str) -> None:
+    write_pickle(path, content)
+    with pytest.raises(UserError, match=message):
+        read_mask_file(path, THREE, NUM_ITEMS)
+
+
+def test_one_array_under_many_keys_does_not_fill_memory(path: Path) -> None:
+    array = np.zeros(100_000, dtype=np.uint8)
+    write_released(path, {'t' * n: array for n in range(1, 1000)})  # 0.2 MB in the file, 800 MB if they were made
+    tracemalloc.start()
+    with pytest.raises(UserError, match='it names one array again and again'):
+        read_mask_file(path, THREE, NUM_ITEMS)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * 2**20
 
 
 def npz(**arrays: np.ndarray) -> Callable[[Path], Path]:
@@ -176,10 +207,12 @@ def raw(name: str, content: bytes) -> Callable[[Path], Path]:
     return write
 
 
-def archive(member: bytes) -> bytes:
+def archive(member: bytes, name: str = 'image.npy', times: int = 1, compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     file = io.BytesIO()
-    with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as opened:
-        opened.writestr('image.npy', member)
+    with warnings.catch_warnings(), zipfile.ZipFile(file, 'w', compression) as opened:
+        warnings.simplefilter('ignore')  # that a name is there twice
+        for _ in range(times):
+            opened.writestr(name, member)
     return file.getvalue()
 
 
@@ -190,6 +223,7 @@ def bool_header(num_items: int) -> bytes:
 
 
 GOOD = np.zeros(NUM_ITEMS, dtype=bool)
+SOUND = bool_header(NUM_ITEMS) + bytes(NUM_ITEMS)
 BAD_MASKS = {
     'no file': (lambda folder: folder / 'missing_0.1.npz', ['cannot read', 'missing_0.1.npz']),
     'a folder': (lambda folder: [(folder / 'x.npz').mkdir(), folder / 'x.npz'][1], ['cannot read', 'x.npz']),
@@ -205,6 +239,10 @@ BAD_MASKS = {
     'less than claimed': (raw('m.npz', archive(bool_header(NUM_ITEMS))), ['too early']),
     'far more claimed': (raw('m.npz', archive(bool_header(10**12))), ['bool [1000000000000]']),
     'small archive of much': (raw('m.npz', archive(bytes(10**7))), ['cannot read', 'm.npz']),
+    'a name that leads out': (raw('m.npz', archive(SOUND, '../../image.npy')), ["masks '../../image'"]),
+    'an absolute name': (raw('m.npz', archive(SOUND, '/etc/image.npy')), ["masks '/etc/image'", 'the set lacks']),
+    'one member many times': (raw('m.npz', archive(SOUND, times=1000)), ['two members of one name']),
+    'another packing': (raw('m.npz', archive(SOUND, compression=zipfile.ZIP_LZMA)), ['packed in another way']),
     'too large a file': (raw('m.npz', bytes(MAX_BYTES + 1)), ['refused', f'{MAX_BYTES:,}']),
     'plain array as npy': (lambda folder: [np.save(folder / 'm.npy', GOOD), folder / 'm.npy'][1],
                            ['holds bool', 'm.npy']),

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 import torch
 
+from dgmrec_pyg import memory
 from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.memory import available_bytes
 from dgmrec_pyg.schema import INTERACTS, ITEM, item_features, missing_matrix, modality_names, training_edges
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / 'benchmarks'
@@ -133,20 +135,59 @@ def test_impossible_sets_are_refused(modules: dict[str, ModuleType]) -> None:
 
 def test_too_large_a_set_is_refused_with_the_estimate(modules: dict[str, ModuleType], tmp_path: Path,
                                                       capsys: pytest.CaptureFixture[str]) -> None:
-    if modules['shapes'].available_bytes() is None:
+    if available_bytes() is None:
         pytest.skip('the system does not say how much memory is free')
-    assert modules['speed'].main(['--growth', '1', '1000000', '--output', str(tmp_path)]) == 2
+    assert modules['speed'].main(['--growth', '1', '1000000', '--device', 'cpu', '--output', str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith('error: 2,000,000,000 users')
-    assert 'GiB' in error
+    assert error.startswith('error: a set of 2,000,000,000 users, 1,000,000,000 items and 16,000,000,000 interactions '
+                            'needs about ')
     assert error.count('\n') == 1
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_textbook_version_needs_more_memory(modules: dict[str, ModuleType]) -> None:
-    baby = modules['shapes'].BABY
-    assert baby.estimated_bytes(textbook=True) - baby.estimated_bytes() == 4 * 5 * 7_050**2
-    assert baby.grown(2).estimated_bytes() < 2 * baby.estimated_bytes()  # the libraries are there once
+def test_named_sets_and_settings_are_checked_too(modules: dict[str, ModuleType], tmp_path: Path,
+                                                 capsys: pytest.CaptureFixture[str],
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, 'available_bytes', lambda device: 10**9)
+    monkeypatch.setattr(modules['speed'], 'run_task', lambda task: pytest.fail('something was run'))
+    arguments = ['--device', 'cpu', '--output', str(tmp_path), '--set', 'hidden_channels=20000']
+    assert modules['speed'].main(arguments) == 2
+    assert 'a set of 1,000 users, 800 items' in capsys.readouterr().err
+
+
+def test_the_textbook_version_needs_more_memory(modules: dict[str, ModuleType], tmp_path: Path,
+                                                capsys: pytest.CaptureFixture[str],
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    run = {'dataset': 'baby-shaped', 'settings': [], 'device': 'cpu'}
+    items = 100_000
+    shape = modules['shapes'].Shape(2_000, items, 16_000, 2_000, 2_000, {'image': 8, 'text': 8})
+    dense = 4 * 5 * items**2
+    monkeypatch.setattr(memory, 'available_bytes', lambda device: dense)
+    modules['speed'].check_fit(run, shape)
+    with pytest.raises(UserError, match=r'the textbook version on a set of .*; give --no-textbook'):
+        modules['speed'].check_fit(run, shape, textbook=True)
+
+
+def growth_report(epochs: list[float], edges: list[int]) -> dict[str, Any]:
+    return {'cells': [{
+        'factor': count, 'exact_item_graphs': 1e-9 * count**2,
+        'set': {'num_users': count, 'num_items': count, 'num_train': count},
+        'measured': {'seconds': {'epoch': epoch, 'item_graphs': 1.0}, 'steps_timed': 1, 'steps_per_epoch': count,
+                     'peak_bytes': 1e6 * count}} for epoch, count in zip(epochs, edges, strict=True)]}
+
+
+def test_growth_names_the_powers_between_the_last_two_sizes(modules: dict[str, ModuleType], tmp_path: Path) -> None:
+    show = modules['speed_report']
+    report = growth_report([5.0, 1.0, 10.0**1.5], [100, 1000, 10_000])
+    line = show.growth_table(report).splitlines()[-1]
+    assert line.endswith('(1 is linear): epoch 1.50, step 0.50, item graphs 0.00, exact item graphs 2.00, '
+                         'peak memory 1.00.')
+    one = growth_report([5.0], [100])
+    assert len(show.growth_table(one).splitlines()) == 2
+    pytest.importorskip('matplotlib')
+    for number, each in enumerate((report, one)):
+        show.plot_growth(each, tmp_path / f'{number}.png')
+        assert (tmp_path / f'{number}.png').stat().st_size > 1000
 
 
 def test_an_error_of_a_measuring_process_is_one_line(modules: dict[str, ModuleType], tmp_path: Path,

@@ -73,15 +73,18 @@ def approximate_neighbors(x: Tensor, k: int, candidates: Tensor | None = None,
     Raises:
         UserError: If faiss is not installed.
     """
+    length = torch.cat([block.norm(dim=1) for block in x.split(rows_per_block(x))])
     # A row of zeros has no direction, but to the index it would be rather near to all others.
-    usable = torch.cat([block.any(dim=1) for block in x.split(rows_per_block(x))])
-    rows = (usable if candidates is None else usable & candidates).nonzero().view(-1)
+    rows = (length > 0 if candidates is None else (length > 0) & candidates).nonzero().view(-1)
     neighbor = torch.zeros(x.size(0), min(k, x.size(0)), dtype=torch.long, device=x.device)
     similarity = x.new_full(neighbor.shape, -math.inf)
     for block, found in _search(x, rows, _FETCHED_PER_NEIGHBOR * k, block_size):
         # The row itself in front and nowhere else; -1 where the cells held too few.
         found = torch.cat([block.unsqueeze(1), found.masked_fill(found == block.unsqueeze(1), -1)], dim=1)
-        cosine = _cosines(x, block, found.clamp(min=0)).masked_fill(found < 0, -math.inf)
+        others = found.clamp(min=0)
+        # Of the candidates, many and far apart in memory, no copy at unit length is made.
+        cosine = torch.einsum('bf,bcf->bc', F.normalize(x[block]), x[others]) / length[others].clamp(min=1e-12)
+        cosine = cosine.masked_fill(found < 0, -math.inf)
         best = cosine.topk(min(neighbor.size(1), found.size(1)), dim=1)
         columns = best.indices.size(1)
         similarity[block, :columns] = best.values
@@ -149,8 +152,3 @@ def _make_index(x: Tensor, rows: Tensor) -> tuple[Tensor, Any]:
             index.add(F.normalize(x[part]).float().cpu())
     index.index.nprobe = min(num_cells, _VISITED_CELLS)
     return order, index
-
-
-def _cosines(x: Tensor, rows: Tensor, others: Tensor) -> Tensor:
-    """The cosines of rows ``[B]`` and some others each ``[B, C]``."""
-    return torch.einsum('bf,bcf->bc', F.normalize(x[rows]), F.normalize(x[others], dim=-1))

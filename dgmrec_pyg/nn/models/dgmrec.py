@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import Embedding, Linear
@@ -70,9 +72,13 @@ class DGMRec(Recommender):
         size = config.hidden_channels
         features = filled_features(data, config.imputation)
         missing = {m: missing_mask(data, m) for m in self.modalities}
-        self.projection = ModuleDict({m: FeatureProjection(x[~missing[m]], config.feature_channels)
+        # Held-out new items take no part in this, either.
+        known = {m: ~(missing[m] | data[ITEM].get('is_new', torch.zeros_like(missing[m]))) for m in self.modalities}
+        self.projection = ModuleDict({m: FeatureProjection(x[known[m]], config.feature_channels)
                                       for m, x in features.items() if 0 < config.feature_channels < x.size(1)})
         tables = {m: self.projection[m](x) if m in self.projection else x for m, x in features.items()}
+        self.scale = {m: _scale(x[known[m]]) if config.feature_scale == 'unit' else 1.0 for m, x in tables.items()}
+        tables = {m: x if self.scale[m] == 1.0 else x / self.scale[m] for m, x in tables.items()}
         in_channels = {m: x.size(1) for m, x in tables.items()}
         self.register_buffer('missing', torch.stack([missing[m] for m in self.modalities], dim=1), persistent=False)
         is_new = data[ITEM].get('is_new')
@@ -126,8 +132,8 @@ class DGMRec(Recommender):
 
     def features(self, modality: str) -> Tensor:
         """Returns the feature table of a modality with generated rows in place, ``[I, F]``."""
-        table = self.feature_tables[self._known(modality)].detach()
-        return self.projection[modality].inverse(table) if modality in self.projection else table.clone()
+        table = self.feature_tables[self._known(modality)].detach() * self.scale[modality]
+        return self.projection[modality].inverse(table) if modality in self.projection else table
 
     def general(self, modality: str) -> Tensor:
         """Returns the general part of a modality as encoded, ``[I, d]``."""
@@ -297,3 +303,10 @@ class DGMRec(Recommender):
         if modality not in self.modalities:
             raise UserError(f"unknown modality '{modality}' (known: {', '.join(self.modalities)})")
         return modality
+
+
+def _scale(x: Tensor) -> float:
+    """The root mean square of all values as a power of two, by which numbers are divided without rounding; 1 where
+    there is nothing but zeros."""
+    mean_square = float(x.double().square().mean()) if x.numel() > 0 else 0.0
+    return 2.0 ** round(math.log2(mean_square) / 2) if mean_square > 0.0 else 1.0

@@ -1,0 +1,184 @@
+"""Tests of dgmrec_pyg.memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from small_set import write_small_set
+
+from dgmrec_pyg import experiment, memory, run
+from dgmrec_pyg.config import DGMRecConfig, TrainingConfig
+from dgmrec_pyg.datasets import mmrec
+from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.memory import DataSizes, available_bytes, check_memory, describe_memory, estimate_memory, require_bytes
+from dgmrec_pyg.nn.models import LightGCNConfig
+
+TIKTOK = DataSizes(9_308, 6_710, 59_541, 9_000, {'audio': 128, 'image': 128})
+CONFIG, TRAINING = DGMRecConfig(), TrainingConfig()
+GROUP_FILES = {
+    1: ('4:memory:/a/b', 'sys/fs/cgroup/memory', 'memory.limit_in_bytes', 'memory.usage_in_bytes',
+        'total_inactive_file'),
+    2: ('0::/a/b', 'sys/fs/cgroup', 'memory.max', 'memory.current', 'inactive_file'),
+}
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding='utf-8')
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Path:
+    """The files of a system with 900 kB available, in which this process holds 50 kB."""
+    write(tmp_path / 'proc/meminfo', 'MemTotal: 2000 kB\nMemFree: 10 kB\nMemAvailable: 900 kB\n')
+    write(tmp_path / 'proc/self/status', 'Name: python\nVmHWM: 80 kB\nVmRSS: 50 kB\n')
+    return tmp_path
+
+
+def set_limit(root: Path, version: int, folder: str, limit: str, usage: int, inactive: int = 0) -> None:
+    line, mount, limit_file, usage_file, inactive_name = GROUP_FILES[version]
+    write(root / 'proc/self/cgroup', f'7:cpu:/elsewhere\n{line}\n')
+    write(root / mount / folder / limit_file, f'{limit}\n')
+    write(root / mount / folder / usage_file, f'{usage}\n')
+    write(root / mount / folder / 'memory.stat', f'cache 5\n{inactive_name} {inactive}\n')
+
+
+def test_available_is_what_linux_says_and_what_the_process_has(system: Path) -> None:
+    assert available_bytes(root=system) == 950 * 1024
+
+
+@pytest.mark.parametrize('version', [1, 2])
+@pytest.mark.parametrize('folder', ['', 'a', 'a/b'])
+def test_a_lower_limit_of_any_group_above_counts(system: Path, version: int, folder: str) -> None:
+    set_limit(system, version, folder, '500000', 300_000, inactive=40_000)
+    assert available_bytes(root=system) == 240_000 + 50 * 1024
+
+
+@pytest.mark.parametrize('version', [1, 2])
+@pytest.mark.parametrize('limit', ['9223372036854771712', 'max'])
+def test_a_group_without_a_limit_does_not_count(system: Path, version: int, limit: str) -> None:
+    set_limit(system, version, 'a/b', limit, 300_000)
+    assert available_bytes(root=system) == 950 * 1024
+
+
+def test_the_lowest_limit_counts(system: Path) -> None:
+    set_limit(system, 2, 'a', '400000', 0)
+    set_limit(system, 2, 'a/b', '700000', 0)
+    assert available_bytes(root=system) == 400_000 + 50 * 1024
+
+
+def test_a_system_that_says_nothing(tmp_path: Path) -> None:
+    assert available_bytes(root=tmp_path) is None
+
+
+def test_this_system_says_something() -> None:
+    if not Path('/proc/meminfo').exists():
+        pytest.skip('there is no /proc here')
+    assert (available_bytes() or 0) > 50 * 2**20
+
+
+@pytest.mark.parametrize(('field', 'part'), [
+    ('num_users', 'embeddings'), ('num_items', 'embeddings'), ('num_items', 'features'), ('num_items', 'item graphs'),
+    ('num_train', 'interactions'), ('num_labels', 'interactions'), ('num_users', 'interactions')])
+def test_more_data_needs_more_memory(field: str, part: str) -> None:
+    larger = dataclasses.replace(TIKTOK, **{field: 3 * getattr(TIKTOK, field)})
+    assert (estimate_memory(larger, CONFIG, TRAINING).parts[part]
+            > 1.02 * estimate_memory(TIKTOK, CONFIG, TRAINING).parts[part])
+
+
+@pytest.mark.parametrize(('setting', 'value', 'part'), [
+    ('hidden_channels', 128, 'embeddings'), ('knn_k', 20, 'item graphs'), ('train_features', False, 'features')])
+def test_settings_change_their_part(setting: str, value: object, part: str) -> None:
+    before = estimate_memory(TIKTOK, CONFIG, TRAINING)
+    after = estimate_memory(TIKTOK, CONFIG.replace(**{setting: value}), TRAINING)
+    assert (after.parts[part] < before.parts[part]) is (setting == 'train_features')
+    assert after.parts[part] != before.parts[part]
+    assert after.total != before.total
+
+
+def test_batches_need_memory_up_to_the_size_of_the_set() -> None:
+    sizes = [estimate_memory(TIKTOK, CONFIG, TRAINING.replace(batch_size=size)).total
+             for size in (512, 4096, 60_000, 120_000)]
+    assert sizes[0] < sizes[1] < sizes[2] == sizes[3]
+
+
+def test_a_model_without_modalities_needs_less() -> None:
+    lightgcn = estimate_memory(TIKTOK, LightGCNConfig(), TRAINING)
+    assert lightgcn.total < estimate_memory(TIKTOK, CONFIG, TRAINING).total
+    assert lightgcn.parts['features'] == 4 * 6_710 * 256  # they are loaded all the same
+
+
+def test_a_gpu_holds_neither_libraries_nor_the_set() -> None:
+    on_cpu, on_gpu = (estimate_memory(TIKTOK, CONFIG, TRAINING, device) for device in ('cpu', 'cuda'))
+    assert 'libraries' not in on_gpu.parts
+    assert on_cpu.parts['features'] - on_gpu.parts['features'] == 4 * 6_710 * 256
+    assert on_gpu.host_bytes > memory.LIBRARY_BYTES
+    assert on_cpu.host_bytes == 0
+
+
+@pytest.mark.parametrize(('sizes', 'training', 'advice'), [
+    (dataclasses.replace(TIKTOK, features={'image': 4096, 'text': 4096}), TRAINING, 'train_features=false'),
+    (dataclasses.replace(TIKTOK, num_users=10**7), TRAINING, 'lower hidden_channels'),
+    (dataclasses.replace(TIKTOK, num_users=60_000, num_items=60_000), TRAINING.replace(batch_size=59_000),
+     'lower batch_size'),
+])
+def test_refusal_names_what_takes_most(sizes: DataSizes, training: TrainingConfig, advice: str,
+                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, 'available_bytes', lambda device: 300 * 10**6)
+    with pytest.raises(UserError, match=r'^this run needs about [\d.,]+ GB of memory on cpu, but 0.30 GB are '
+                                        f'available; .*{advice}') as error:
+        check_memory(estimate_memory(sizes, CONFIG, training))
+    assert '\n' not in str(error.value)
+
+
+def test_what_fits_exactly_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, 'available_bytes', lambda device: 1000)
+    require_bytes(1000, 'this', 'do that')
+    with pytest.raises(UserError, match=r'this needs about .* of memory on cpu, but .* are available; do that'):
+        require_bytes(1001, 'this', 'do that')
+
+
+def test_nothing_is_refused_where_the_system_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, 'available_bytes', lambda device: None)
+    require_bytes(10**18, 'this', 'do that')
+    assert describe_memory(estimate_memory(TIKTOK, CONFIG, TRAINING)).endswith('available: unknown')
+
+
+def test_description_adds_up() -> None:
+    estimate = estimate_memory(TIKTOK, CONFIG, TRAINING, torch.device('cpu'))
+    line = describe_memory(estimate)
+    assert f'about {estimate.total / 1e9:.2f} GB at the peak' in line
+    assert all(part in line for part in estimate.parts)
+    assert '\n' not in line
+
+
+def test_a_run_that_does_not_fit_is_refused_before_a_model_is_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                                                    capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(memory, 'available_bytes', lambda device: 450 * 10**6)
+    monkeypatch.setattr(experiment, 'build_model', lambda *arguments: pytest.fail('a model was built'))
+    assert run.main(['--set', 'hidden_channels=512', '--device', 'cpu', '--output', str(tmp_path / 'run')]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith('error: this run needs about ')
+    assert 'lower hidden_channels' in error
+    assert error.count('\n') == 1
+    assert not (tmp_path / 'run').exists()
+
+
+def test_dry_run_shows_the_estimate_and_refuses_nothing(monkeypatch: pytest.MonkeyPatch,
+                                                        capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(memory, 'available_bytes', lambda device: 10**6)
+    assert run.main(['--dry-run', '--device', 'cpu']) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith('memory on cpu: about 0.')
+    assert last.endswith('available: 0.00 GB')
+
+
+def test_features_that_do_not_fit_are_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = write_small_set(tmp_path / 'small')
+    monkeypatch.setattr(memory, 'available_bytes', lambda device: memory.LIBRARY_BYTES)
+    monkeypatch.setattr(mmrec, 'read_matrix', lambda *arguments: pytest.fail('features were read'))
+    with pytest.raises(UserError, match=r"^reading '.*small' needs about 0.40 GB of memory on cpu"):
+        mmrec.read_mmrec(folder)
