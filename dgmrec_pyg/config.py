@@ -113,7 +113,7 @@ class DGMRecConfig(Settings):
     train_features: bool = True
     """Whether the feature tables are parameters (as released) or stay as given."""
     feature_scale: str = 'unit'
-    """Whether each modality's features are divided by the root mean square of those observed (the nearest power of two),
+    """Whether each modality's features are divided by the root mean square of those observed (as a power of two),
     ``'unit'``, so that none rules the loss by its scale, or stay as ``'given'`` (as released)."""
     feature_channels: int = 0
     """Size to which wider features are brought once, before training (:class:`~dgmrec_pyg.nn.FeatureProjection`); 0

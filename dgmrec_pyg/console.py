@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dgmrec_pyg.errors import printable
+
 COLUMNS = ('recall@20', 'ndcg@20', 'precision@20', 'hit_ratio@20')
 
 
@@ -31,14 +33,14 @@ def describe_data(data: Mapping[str, Any], dataset: str) -> str:
         dataset (str): Its name.
     """
     num_items = data['num_items']
-    modalities = ', '.join(f'{name} {size} ({100 * data["missing"][name] / num_items:.0f} % missing)'
+    modalities = ', '.join(f'{printable(name)} {size} ({100 * data["missing"][name] / num_items:.0f} % missing)'
                            for name, size in data['modalities'].items())
     if modalities:
         modalities += f"; {100 * data['missing_any'] / num_items:.0f} % of the items lack at least one"
     new = f", {data['is_new']:,} new" if data['is_new'] else ''
-    return (f"{dataset}: {data['num_users']:,} users, {num_items:,} items{new}, {data['num_train']:,} training / "
-            f"{data['num_val']:,} validation / {data['num_test']:,} test interactions\n"
-            f"modalities: {modalities or 'none'}")
+    return (f"{printable(dataset)}: {data['num_users']:,} users, {num_items:,} items{new}, "
+            f"{data['num_train']:,} training / {data['num_val']:,} validation / {data['num_test']:,} test "
+            f"interactions\nmodalities: {modalities or 'none'}")
 
 
 def results(metrics: Mapping[str, Any], model: str) -> str:

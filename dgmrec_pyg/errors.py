@@ -18,7 +18,16 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(''.join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message))
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """Returns a text in one line, with line breaks and other control characters as escapes.
+
+    Args:
+        text (str): Any text, such as the name of a foreign file.
+    """
+    return ''.join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def near_miss(name: str, known: Iterable[str]) -> str:

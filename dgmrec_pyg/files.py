@@ -12,7 +12,8 @@ from pathlib import Path
 from dgmrec_pyg.errors import UserError
 
 _UNFINISHED = '.unfinished.'
-_STARTS_A_FORMULA = ('=', '+', '-', '@', '\t', '\r', '\n')
+_STARTS_A_FORMULA = tuple('=+-@\uff1d\uff0b\uff0d\uff20')  # the last four are full-width
+_BREAKS = re.compile('[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+')
 _PLAIN = re.compile(r'[-+@][\w.-]*([eE]\+\d+)?')
 
 
@@ -88,15 +89,25 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def csv_cell(value: object) -> str:
-    """Returns a value as a cell of a CSV file that no spreadsheet takes for a formula.
+    """Returns a value as a cell of a CSV file that spreadsheets do not take for a formula.
 
-    Text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return gets an apostrophe in front, as
-    spreadsheets use it to mark text. Numbers (``-3``, ``+1.5e-3``) and ids of letters, digits, ``_``, ``.`` and ``-``
-    (``-dQw4w9``, ``@anna``) stay as they are: without brackets, operators, quotes or separators they call and fetch
-    nothing.
+    Text that begins with ``=``, ``+``, ``-`` or ``@``, also full-width ones, gets an apostrophe in front, as
+    spreadsheets use it to mark text; spaces, quotes and invisible characters before the sign do not hide it. The same
+    holds after each ``;`` and ``,`` in the text, where a spreadsheet of another language may split it. Line breaks and
+    tabs become a space.
+
+    Numbers (``-3``, ``+1.5e-3``) and ids of letters, digits, ``_``, ``.`` and ``-`` (``-dQw4w9``, ``@anna``) stay as
+    they are: without brackets, operators, quotes or separators they call and fetch nothing, though a spreadsheet may
+    show an error in their place. What else a program makes of a text (dates, links) is not prevented.
 
     Args:
         value (object): What is to be written.
     """
-    text = str(value)
-    return f"'{text}" if text.startswith(_STARTS_A_FORMULA) and not _PLAIN.fullmatch(text) else text
+    return ''.join(map(_marked_as_text, re.split('([;,])', _BREAKS.sub(' ', str(value)))))
+
+
+def _marked_as_text(part: str) -> str:
+    """Puts an apostrophe in front of what would be a formula if a cell began with it."""
+    start = next((place for place, letter in enumerate(part) if letter.isprintable() and letter not in ' "'), len(part))
+    shown = part[start:]
+    return f"'{part}" if shown.startswith(_STARTS_A_FORMULA) and not _PLAIN.fullmatch(shown) else part

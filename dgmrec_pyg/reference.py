@@ -39,8 +39,8 @@ def reference_names(model: DGMRec) -> dict[str, str]:
     if modalities == {'audio', 'image'} or modalities == {'audio', 'text'}:
         raise UserError(f"the released implementation has no model of only {' and '.join(model.modalities)}")
     if model.config.feature_scale != 'given' or model.config.feature_channels > 0:
-        raise UserError("the released implementation reads features as they are given; take DGMRecConfig.reference(...) "
-                        "or feature_scale='given' with feature_channels=0")
+        raise UserError('the released implementation reads features as they are given; take '
+                        "DGMRecConfig.reference(...), or feature_scale='given' with feature_channels=0")
     names = {'user_embedding.weight': 'user_embedding.weight', 'item_embedding.weight': 'item_id_embedding.weight'}
     for m in model.modalities:
         names[f'feature_tables.{m}'] = f'{m}_embedding.weight'

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from dgmrec_pyg import console
-from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.errors import UserError, printable
 
 if TYPE_CHECKING:
     from dgmrec_pyg.loading import RunSettings
@@ -156,9 +156,9 @@ def _run(argv: list[str]) -> int:
     say('\n' + console.results(metrics, run.model))
     if console.generation(metrics):
         say('\n' + console.generation(metrics))
-    say(f'\nwritten to {output.path}')
+    say(f'\nwritten to {printable(str(output.path))}')
     if metrics['interrupted']:
-        say(f'stopped early; to go on: --resume --output {output.path}')
+        say(f'stopped early; to go on: --resume --output {printable(str(output.path))}')
         return INTERRUPTED
     return 0
 
@@ -195,7 +195,7 @@ def _one_line(message: object) -> str:
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int,
                   file: TextIO | None = None, line: str | None = None) -> None:
-    print(f'warning: {_one_line(message)}', file=sys.stderr)
+    print(f'warning: {printable(_one_line(message))}', file=sys.stderr)
 
 
 def _show(description: dict, dataset: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import zipfile
@@ -12,7 +13,7 @@ import torch
 
 from dgmrec_pyg.errors import UserError
 from dgmrec_pyg.training import load_checkpoint, save_checkpoint
-from dgmrec_pyg.training.checkpoint import load_newest_checkpoint, previous_checkpoint
+from dgmrec_pyg.training.checkpoint import DamagedCheckpoint, load_newest_checkpoint, previous_checkpoint
 
 STATE = {'model': {'weight': torch.arange(6.0).view(2, 3), 'graph': (torch.tensor([[0], [1]]), torch.ones(1))},
          'fit': {'epoch': 3, 'best_val': {'recall@20': 0.1 + 0.2}, 'records': [{'val': None, 'loss': 1.5}]}}
@@ -97,6 +98,24 @@ def test_a_damaged_checkpoint_without_a_previous_one(path: Path) -> None:
         load_newest_checkpoint(path)
 
 
+@pytest.mark.parametrize(('error', 'reason'), [(OSError(errno.EIO, os.strerror(errno.EIO)), 'Input/output error'),
+                                               (OSError(errno.EACCES, 'Permission denied'), 'Permission denied'),
+                                               (OSError(errno.EMFILE, 'Too many open files'), 'Too many open files'),
+                                               (MemoryError(), 'not enough memory')])
+def test_a_checkpoint_that_may_be_whole_does_not_give_way(path: Path, monkeypatch: pytest.MonkeyPatch, reason: str,
+                                                          error: Exception) -> None:
+    def fail(archive: zipfile.ZipFile) -> None:
+        raise error
+
+    save_checkpoint(path, {**STATE, 'fit': {'epoch': 4}}, keep_previous=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(zipfile.ZipFile, 'testzip', fail)
+        with pytest.raises(UserError, match=f"cannot read checkpoint '.*checkpoint.pt': {reason}; it may") as caught:
+            load_newest_checkpoint(path)
+    assert not isinstance(caught.value, DamagedCheckpoint)
+    assert load_newest_checkpoint(path)[1] == path
+
+
 def test_another_format_does_not_give_way(path: Path) -> None:
     save_checkpoint(path, STATE, keep_previous=True)
     torch.save({'format': 1}, path)
@@ -146,7 +165,8 @@ def test_folder_in_place_of_the_file(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize('content', [{'format': 0}, {'weight': torch.ones(1)}, torch.ones(1), [1, 2]])
+@pytest.mark.parametrize('content', [{'format': 0}, {'weight': torch.ones(1)}, torch.ones(1), [1, 2],
+                                     {'format': torch.tensor([2, 2])}])
 def test_other_format(path: Path, content: object) -> None:
     torch.save(content, path)
     with pytest.raises(UserError, match=r"has format (0|None), this version reads format 2: start the run anew"):

@@ -35,6 +35,15 @@ def test_table_refuses_rows_of_another_length() -> None:
         console.table(['a', 'b'], [['1', '2', '3']])
 
 
+def test_names_of_a_set_do_not_reach_the_terminal_raw() -> None:
+    data = {**DATA, 'modalities': {'\x1b[2J': 32}, 'missing': {'\x1b[2J': 0}}
+    text = console.describe_data(data, 'baby\x1b]0;title\x07\n')
+    assert text.startswith(r'baby\x1b]0;title\x07\n: 1,234 users')
+    assert r'modalities: \x1b[2J 32 ' in text
+    assert '\x1b' not in text
+    assert len(text.splitlines()) == 2
+
+
 def test_describe_data() -> None:
     assert console.describe_data(DATA, 'baby') == (
         'baby: 1,234 users, 800 items, 56,789 training / 100 validation / 1,000 test interactions\n'

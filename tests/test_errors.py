@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from dgmrec_pyg.errors import UserError, near_miss
+from dgmrec_pyg.errors import UserError, near_miss, printable
 
 
 @pytest.mark.parametrize(('message', 'shown'), [
@@ -18,7 +18,7 @@ from dgmrec_pyg.errors import UserError, near_miss
     ('\udcff', r'\udcff'),  # a byte of a file name that is no UTF-8
 ])
 def test_a_message_is_one_line_that_a_terminal_only_shows(message: str, shown: str) -> None:
-    assert str(UserError(message)) == shown
+    assert str(UserError(message)) == printable(message) == shown
 
 
 def test_it_survives_pickling() -> None:

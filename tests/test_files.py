@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import pytest
 from hypothesis import given
@@ -12,14 +13,24 @@ from hypothesis import strategies as st
 from dgmrec_pyg.files import csv_cell
 
 FORMULAS = ['=1+1', '=cmd|\' /C calc\'!A0', '=HYPERLINK("http://a.example","x")', '@SUM(1+1)', '+1+1', '-2+3+cmd|x!A0',
-            '-HYPERLINK("x")', '\t=1+1', '\r=1+1', '\n=1+1', '=', '-1 2', '+(A1)', '@a b', '-1e+5e+5', "-'x'"]
+            '-HYPERLINK("x")', '=', '-1 2', '+(A1)', '@a b', '-1e+5e+5', "-'x'", ' =1', '"=1"',
+            '\ufeff=1', '\u200b\u2060@a b', '\0=1', '\xa0=1', '\uff1d1+1', '\uff0b(A1)', '\uff0d1', '\uff20SUM(1)']
+SPLIT = [('a;=1+1', "a;'=1+1"), ('a,@b(c)', "a,'@b(c)"), ('a; =1', "a;' =1"), ('a;"=1"', "a;'\"=1\""),
+         ('=1;=2,=3', "'=1;'=2,'=3"), ('a;\ufeff\uff1d1', "a;'\ufeff\uff1d1"), ('\t=1', "' =1"), ('a;\r\n=1', "a;' =1"),
+         ('a\tb\r\nc\nd\u2028e', 'a b c d e'), ('a\n=1', 'a =1')]
 PLAIN = ['B00A', '17', '-17', '-1.5', '+3', '-1e+5', '-2.5E-3', '-dQw4w9-W_gXcQ', '@anna', '-', '', 'a=b', '1-2',
-         'größer', "'quoted'", ' =1', '-größer']
+         'größer', "'quoted'", '-größer', 'a;b,c', 'a;-17', 'a, b-c',
+         'a;b=c', '\ufeff-17', 'a"b']
 
 
 @pytest.mark.parametrize('text', FORMULAS)
 def test_formulas_get_an_apostrophe(text: str) -> None:
     assert csv_cell(text) == f"'{text}"
+
+
+@pytest.mark.parametrize(('text', 'cell'), SPLIT)
+def test_no_part_is_a_formula_where_a_spreadsheet_splits_a_cell(text: str, cell: str) -> None:
+    assert csv_cell(text) == cell
 
 
 @pytest.mark.parametrize('text', PLAIN)
@@ -31,13 +42,16 @@ def test_numbers_that_are_no_texts() -> None:
     assert [csv_cell(value) for value in (3, -3, 0.5, -1e-7)] == ['3', '-3', '0.5', '-1e-07']
 
 
-@given(st.text(max_size=20) | st.from_regex(r'\A[=+\-@\t\r\n][ -~]{0,20}'))
-def test_no_cell_calls_anything_and_nothing_is_lost(text: str) -> None:
+@given(st.text(max_size=20) | st.text('=+-@\uff1d;,"\t\r\n\ufeff a1(', max_size=20))
+def test_no_part_of_a_cell_calls_anything_and_nothing_is_lost(text: str) -> None:
     cell = csv_cell(text)
-    assert cell in (text, f"'{text}")
-    if cell[:1] in ('=', '+', '-', '@', '\t', '\r', '\n') and cell:
-        assert cell[0] in '+-@'
-        assert not set(cell) & set('=()|!"\',;:*/\\ \t\r\n')
+    assert cell.replace("'", '').split() == text.replace("'", '').split()
+    assert not set(cell) & set('\t\r\n')
+    for part in re.split('[;,]', cell):
+        shown = part.lstrip(' "\ufeff')
+        assert not shown.startswith(tuple('=\uff1d\uff0b\uff0d\uff20'))
+        if shown.startswith(tuple('+-@')):
+            assert not set(shown) & set('=()|!"\'*/\\ ')
     file = io.StringIO(newline='')
     csv.writer(file).writerow([cell, 'next'])
     assert next(csv.reader(io.StringIO(file.getvalue(), newline=''))) == [cell, 'next']

@@ -145,3 +145,33 @@ def test_features_and_masks_are_not_written_to() -> None:
     graphs.refresh(features, 0.4)
     assert all(features[m].equal(x) for m, x in draw_features(0).items())
     assert all(MISSING[m].equal(mask) for m, mask in masks.items())
+
+
+EDGES, WEIGHT = torch.tensor([[0, 1], [1, 2]]), torch.ones(2)
+
+
+@pytest.mark.parametrize(('edges', 'message'), [
+    ((EDGES + NUM_ITEMS, WEIGHT), 'items that are not there'),
+    ((EDGES - 1, WEIGHT), 'items that are not there'),
+    ((EDGES.int(), WEIGHT), r'not int64 \[2, E\]'),
+    ((EDGES[0], WEIGHT), r'not int64 \[2, E\]'),
+    ((EDGES[:1], WEIGHT), r'not int64 \[2, E\]'),
+    ((EDGES, WEIGHT[:1]), 'one number per edge'),
+    ((EDGES, WEIGHT.long()), 'one number per edge'),
+])
+@pytest.mark.parametrize('role', ROLES)
+def test_a_state_with_other_edges_is_refused(edges: tuple[Tensor, Tensor], message: str, role: str) -> None:
+    state = make_graphs().state_dict()
+    state['_extra_state'][role]['text'] = edges
+    with pytest.raises(ValueError, match=message):
+        make_graphs().load_state_dict(state)
+
+
+@pytest.mark.parametrize('role', ROLES)
+@pytest.mark.parametrize('whole', [False, True])
+def test_a_state_of_other_modalities_is_refused(role: str, whole: bool) -> None:
+    state = make_graphs().state_dict()
+    parts = state['_extra_state'] if whole else state['_extra_state'][role]
+    parts['other'] = parts.pop(role if whole else 'text')
+    with pytest.raises(ValueError, match='of other modalities'):
+        make_graphs().load_state_dict(state)

@@ -77,6 +77,16 @@ def test_released_pickle_protocols(path: Path, protocol: int) -> None:
     assert lacking(read_mask_file(path, ['image'], NUM_ITEMS)) == {'image': [2]}
 
 
+def test_what_pickles_share_is_read(path: Path) -> None:
+    # One array under two keys, and one long text, before whose number a frame begins.
+    items, name = ids(2), 't' * 100_000
+    write_pickle(path, pickle.dumps(np.array({'v': items, 't': items, 'all': []}, dtype=object), protocol=4))
+    assert lacking(read_mask_file(path, ['image', 'text'], NUM_ITEMS)) == {'image': [2], 'text': [2]}
+    write_pickle(path, pickle.dumps(np.array({name: [name]}, dtype=object), protocol=4))
+    with pytest.raises(UserError, match='it holds list where a list of item ids is needed'):
+        read_mask_file(path, THREE, NUM_ITEMS)
+
+
 def test_only_all_applies_to_modalities_of_other_names(path: Path) -> None:
     write_released(path, {'t': ids(), 'v': ids(), 'all': ids(1, 2)})
     assert lacking(read_mask_file(path, ['smell', 'taste'], NUM_ITEMS)) == {'smell': [1, 2], 'taste': [1, 2]}
@@ -170,8 +180,15 @@ def test_crafted_pickles_are_refused(path: Path, content: bytes) -> None:
     # Numbers with one and the same hash, which a set takes quadratic time for.
     (b'\x80\x04\x8f(' + b'\x8a\x20' + ((2**61 - 1) << 99).to_bytes(32, 'little') + b'\x90.',
      'a number of more than 64 bits'),
+    # t = (t, t), 60 times, as a key: hashing it takes 2 ** 60 steps.
+    (b'\x80\x03})' + b''.join(b'q%ch%c\x86' % (n, n) for n in range(60)) + b'Ns.', 'refers to a tuple again'),
+    (b'\x80\x04})' + b''.join(b'\x94h%c\x86' % n for n in range(60)) + b'Ns.', 'refers to a tuple again'),
+    # The same, with an opcode in between that leaves the tuple where it was.
+    (b'\x80\x04})' + b''.join(b'(u\x94h%c\x86' % n for n in range(60)) + b'Ns.', 'refers to a tuple again'),
+    (b'\x80\x04})' + b''.join(b'Nb\x94h%c\x86' % n for n in range(60)) + b'Ns.', 'refers to a tuple again'),
     (b'\x80\x04\x8f(\x8b\x20\x00\x00\x00' + ((2**61 - 1) << 99).to_bytes(32, 'little') + b'\x90.', 'it uses LONG4'),
-], ids=['deep tuples', 'long numbers', 'numbers of any length'])
+], ids=['deep tuples', 'long numbers', 'doubled tuples', 'doubled tuples, no number', 'doubled tuples, nothing set',
+        'doubled tuples, nothing built', 'numbers of any length'])
 def test_pickles_that_exhaust_stack_or_time_are_refused(path: Path, content: bytes, message: str) -> None:
     write_pickle(path, content)
     with pytest.raises(UserError, match=message):

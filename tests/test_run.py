@@ -17,7 +17,7 @@ import pytest
 import torch
 from small_set import NUM_ITEMS, SIZES, write_masks, write_small_set
 
-from dgmrec_pyg.run import INTERRUPTED, main
+from dgmrec_pyg.run import INTERRUPTED, _show_warning, main
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 QUICK = ['--epochs', '2', '--set', 'hidden_channels=8', 'knn_k=4']
@@ -405,6 +405,11 @@ def test_a_warning_and_an_error_in_a_process(folder: Path) -> None:
     assert warning.startswith(f"warning: '{folder / 'tiny.inter'}': dropped 1 interactions")
     assert error.startswith('error: DGMRec needs two or more modalities')
     assert everything(folder.parent.parent) == before
+
+
+def test_a_warning_shows_control_characters_as_escapes(capsys: Output) -> None:
+    _show_warning("'a\x1b[2J\u202eb' is\nodd", UserWarning, 'file.py', 1)
+    assert capsys.readouterr().err == "warning: 'a\\x1b[2J\\u202eb' is odd\n"
 
 
 def test_ctrl_c_leaves_a_complete_run(folder: Path) -> None:

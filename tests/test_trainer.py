@@ -275,7 +275,7 @@ def test_the_best_of_the_first_part_stays_the_best(small_data: HeteroData) -> No
     assert all_scores(second.model).equal(all_scores(first.model))
 
 
-def without(*keys: str) -> Callable[[dict[str, Any]], object]:
+def without(*keys: Any) -> Callable[[dict[str, Any]], object]:
     def change(state: dict[str, Any]) -> None:
         for key in keys[:-1]:
             state = state[key]
@@ -295,13 +295,61 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     'no best model': (lambda state: state.update(best_model=None), 'best model and its epoch do not belong together'),
     'no random states': (without('random', 'numpy'), "KeyError: 'numpy'"),
     'no generators': (lambda state: state['generators'].clear(), "KeyError: 'sampler'"),
-    'a record lacks': (lambda state: state['fit']['records'].pop(0), 'epochs 1 to 4 are not all there'),
-    'no epoch in a record': (lambda state: state['fit']['records'][1].pop('epoch'), 'epochs 1 to 4 are not all there'),
-    'no loss in a record': (lambda state: state['fit']['records'][1].pop('loss'), 'epochs 1 to 4 are not all there'),
-    'a record of another kind': (lambda state: state['fit']['records'].append('a'), 'AttributeError'),
+    'a record lacks': (lambda state: state['fit']['records'].pop(0), 'epochs are not all there'),
+    'a huge epoch': (lambda state: state['fit'].update(epoch=10**15), 'epochs are not all there'),
+    'no epoch in a record': (lambda state: state['fit']['records'][1].pop('epoch'), 'epoch 2 is not whole'),
+    'no loss in a record': (lambda state: state['fit']['records'][1].pop('loss'), 'epoch 2 is not whole'),
+    'a tensor for a loss': (lambda state: state['fit']['records'][1].update(loss=torch.ones(2)),
+                            'epoch 2 is not whole'),
+    'an empty evaluation': (lambda state: state['fit']['records'][3].update(val={}), 'epoch 4 is not whole'),
+    'a record of another kind': (lambda state: state['fit']['records'].__setitem__(1, 'a'), 'epoch 2 is not whole'),
     'another best epoch': (lambda state: state['fit'].update(best_epoch=1), 'epoch 1 is not the best'),
-    'best epoch after the last': (lambda state: state['fit'].update(best_epoch=5), 'IndexError'),
+    'best epoch after the last': (lambda state: state['fit'].update(best_epoch=5), 'best epoch is none of'),
+    "NumPy's position": (lambda state: state['random']['numpy']['state'].update(pos=10**7), "NumPy's random state"),
+    "NumPy's generator": (lambda state: state['random']['numpy'].update(bit_generator='PCG64'),
+                          "NumPy's random state"),
+    "NumPy's key": (lambda state: state['random']['numpy']['state']['key'].pop(), "NumPy's random state"),
 }
+
+
+def moment(name: str, value: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda state: state['state'][0].update({name: value(state['state'][0][name])})
+
+
+OPTIMIZER_DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    'shape': (moment('exp_avg', lambda x: torch.zeros(1)), 'exp_avg does not fit'),
+    'type': (moment('exp_avg_sq', Tensor.double), 'exp_avg_sq does not fit'),
+    'one number in many places': (moment('exp_avg', lambda x: torch.zeros(()).expand(x.shape)), 'exp_avg does not'),
+    'step of many': (moment('step', lambda x: torch.ones(3)), 'step is not a count'),
+    'step zero': (moment('step', torch.zeros_like), 'step is not a count'),
+    'another kind': (without('state', 0, 'step'), 'optimizer is of another kind'),
+    'another parameter': (lambda state: state['state'].update({99: state['state'][0]}), 'KeyError: 99'),
+    'learning rate': (lambda state: state['param_groups'][0].update(lr='a'), 'learning rate is not a number'),
+}
+
+
+@pytest.mark.parametrize('auxiliary', [False, True])
+@pytest.mark.parametrize('case', OPTIMIZER_DAMAGE)
+def test_an_optimizer_state_that_does_not_fit_is_refused(small_data: HeteroData, case: str, auxiliary: bool) -> None:
+    change, message = OPTIMIZER_DAMAGE[case]
+    trainer = make_trainer(small_data, TRAINING.replace(epochs=1))
+    trainer.fit()
+    state = copy.deepcopy(trainer.state_dict())
+    change(state['auxiliary_optimizers']['club'] if auxiliary else state['optimizer'])
+    with pytest.raises(UserError, match=message):
+        make_trainer(small_data).load_state_dict(state)
+
+
+def test_only_the_learning_rate_of_the_optimizer_is_taken_over(small_data: HeteroData) -> None:
+    trainer = make_trainer(small_data, TRAINING.replace(epochs=1))
+    trainer.fit()
+    state = copy.deepcopy(trainer.state_dict())
+    state['optimizer']['param_groups'][0].update(lr=0.25, eps=1e9, params=[])
+    other = make_trainer(small_data)
+    other.load_state_dict(state)
+    group = other.optimizer.param_groups[0]
+    assert (group['lr'], group['eps']) == (0.25, 1e-8)
+    assert len(group['params']) == len(other.model.trainable_parameters())
 
 
 @pytest.mark.parametrize('case', DAMAGE)

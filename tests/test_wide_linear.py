@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from dgmrec_pyg.nn import wide_linear
 from dgmrec_pyg.nn.wide_linear import linear_and_features, linear_mse_loss
@@ -86,3 +87,19 @@ def test_inputs_are_not_written_to() -> None:
     (output.sum() + linear_mse_loss(output.detach(), draw(6, 3), draw(6), features)).backward()
     for part, old in zip(parts, before, strict=True):
         assert torch.equal(part.detach(), old)
+
+
+@pytest.mark.usefixtures('block_rows')
+def test_linear_mse_loss_passes_gradcheck() -> None:
+    parts = draw(7, 4, seed=1), draw(11, 4, seed=2), draw(11, seed=3), draw(7, 11, seed=4)
+    # Each backward pass uses its buffer up; a checkpoint computes it anew.
+    assert torch.autograd.gradcheck(lambda *p: checkpoint(linear_mse_loss, *p, use_reentrant=False), parts)
+
+
+def test_linear_and_features_passes_gradcheck() -> None:
+    def outputs(*parts: Tensor) -> tuple[Tensor, ...]:
+        output, features = linear_and_features(*parts)
+        # Not the features themselves: their gradient is written to, and gradcheck uses its own again.
+        return output, 2.0 * features, output.sum(dim=1, keepdim=True) + features.square()
+
+    assert torch.autograd.gradcheck(outputs, (draw(5, 6, seed=1), draw(3, 6, seed=2), draw(3, seed=3)))

@@ -26,7 +26,15 @@ _OPCODES = {
     'EMPTY_DICT', 'SETITEM', 'SETITEMS', 'EMPTY_LIST', 'APPEND', 'APPENDS', 'EMPTY_SET', 'ADDITEMS',
     'EMPTY_TUPLE', 'TUPLE', 'TUPLE1', 'TUPLE2', 'TUPLE3',
 }
-_MAX_TUPLES = 10_000  # Hashing a tuple in a tuple in a tuple ... exhausts the stack, which ends the process.
+# What makes a part that a pickle may refer to again. No tuples: hashing t = (t, t), done n times, takes 2 ** n steps. A
+# call (REDUCE) makes a _Parts, which is hashed without a look at what it holds.
+_SHAREABLE = {
+    'GLOBAL', 'STACK_GLOBAL', 'REDUCE', 'BINUNICODE', 'SHORT_BINUNICODE', 'BINBYTES', 'SHORT_BINBYTES',
+    'EMPTY_DICT', 'EMPTY_LIST', 'EMPTY_SET',
+}
+# An array takes 6. Hashing a tuple in a tuple in a tuple ... exhausts the stack, which ends the process, and comparing
+# many of one hash takes long.
+_MAX_TUPLES = 1_000
 _MAX_INTEGER_BYTES = 9  # an unsigned integer of 64 bits; sets of longer ones can be made to take hours
 
 
@@ -82,6 +90,8 @@ def load_array_dict(content: bytes) -> dict[str, np.ndarray]:
 def _check_opcodes(content: bytes) -> None:
     """Goes through a pickle without carrying it out, and refuses what would take too much memory, stack or time."""
     tuples = 0
+    before = ''
+    memo: dict[int, str] = {}  # the opcode that each numbered part was made by, as far as that is certain
     # genops also fails where a length goes beyond the data, before memory is taken for it.
     for opcode, argument, _ in pickletools.genops(content):
         number = argument if isinstance(argument, int) else 0
@@ -91,6 +101,12 @@ def _check_opcodes(content: bytes) -> None:
             raise pickle.UnpicklingError('it numbers its parts beyond its own length')
         if opcode.name == 'LONG1' and number.bit_length() > 8 * _MAX_INTEGER_BYTES:
             raise pickle.UnpicklingError('it holds a number of more than 64 bits')
+        if opcode.name in ('MEMOIZE', 'BINPUT', 'LONG_BINPUT'):
+            memo[len(memo) if opcode.name == 'MEMOIZE' else number] = before
+        if opcode.name in ('BINGET', 'LONG_BINGET') and memo.get(number) not in _SHAREABLE:
+            raise pickle.UnpicklingError('it refers to a tuple again, which arrays do not need')
+        if opcode.name != 'FRAME':  # stands between a long text and its number, and makes nothing
+            before = opcode.name
         tuples += 'TUPLE' in opcode.name
     if tuples > _MAX_TUPLES:
         raise pickle.UnpicklingError(f'it holds {tuples:,} tuples, far more than arrays need')

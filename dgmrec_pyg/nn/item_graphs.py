@@ -111,10 +111,30 @@ class ItemGraphs(torch.nn.Module):
         }
 
     def set_extra_state(self, state: dict[str, dict[str, tuple[Tensor, Tensor]]]) -> None:
-        """Takes graphs back from a ``state_dict``."""
-        device = next(iter(self.missing.values())).device
+        """Takes graphs back from a ``state_dict``.
+
+        Raises:
+            ValueError: If they are not the graphs of these modalities and items.
+        """
+        mask = next(iter(self.missing.values()))
+        device = mask.device
+        if state.keys() != {'initial', 'current'} or any(g.keys() != self.missing.keys() for g in state.values()):
+            raise ValueError('the item graphs are of other modalities')
+        for graphs in state.values():
+            for edge_index, edge_weight in graphs.values():
+                _check_edges(edge_index, edge_weight, mask.numel())
         for role, graphs in state.items():
             getattr(self, role).update({
                 modality: self._adjacency((edge_index.to(device), edge_weight.to(device)))
                 for modality, (edge_index, edge_weight) in graphs.items()
             })
+
+
+def _check_edges(edge_index: Tensor, edge_weight: Tensor, num_items: int) -> None:
+    """Sparse products do not check their indices: one that is too large ends the process."""
+    if edge_index.dtype != torch.int64 or edge_index.dim() != 2 or edge_index.size(0) != 2:
+        raise ValueError('the edges of an item graph are not int64 [2, E]')
+    if not edge_weight.is_floating_point() or edge_weight.shape != edge_index.shape[1:]:
+        raise ValueError('the weights of an item graph are not one number per edge')
+    if bool(((edge_index < 0) | (edge_index >= num_items)).any()):
+        raise ValueError(f'an item graph has edges to items that are not there ({num_items} items)')

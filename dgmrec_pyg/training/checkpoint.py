@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import warnings
 import zipfile
@@ -67,11 +68,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         path (str or PathLike): The file.
 
     Raises:
-        UserError: If there is no such file, it is damaged, or of another format.
+        UserError: If there is no such file, it cannot be read, is damaged, or of another format.
     """
     try:
         if os.path.exists(path) and not os.path.isfile(path):  # A pipe would keep the process waiting.
-            raise OSError('it is no plain file')
+            raise zipfile.BadZipFile('it is no plain file')
         with zipfile.ZipFile(path) as archive:  # PyTorch itself does not compare checksums.
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
                 raise zipfile.BadZipFile('it is packed, as PyTorch never does: it could unpack to any size')
@@ -84,13 +85,28 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint '{path}'; start the run anew") from error
     except Exception as error:  # A damaged or foreign file fails in many ways.
+        trouble = _trouble(error)
+        if trouble is not None:
+            raise UserError(f"cannot read checkpoint '{path}': {trouble}; it may well be whole: put that right and try "
+                            'again') from error
         raise DamagedCheckpoint(f"checkpoint '{path}' cannot be read ({type(error).__name__}); it is damaged or no "
                                 'checkpoint of this package: start the run anew') from error
-    if not isinstance(state, dict) or state.get('format') != FORMAT:
-        found = state.get('format') if isinstance(state, dict) else None
+    found = state.get('format') if isinstance(state, dict) else None
+    found = found if type(found) is int else None
+    if found != FORMAT:
         raise UserError(f"checkpoint '{path}' has format {found}, this version reads format {FORMAT}: start the run "
                         'anew')
     return state
+
+
+def _trouble(error: Exception) -> str | None:
+    """What the machine could not do, where the reason is not in the file."""
+    if isinstance(error, MemoryError):
+        return 'not enough memory'
+    # An archive cut short can point to before its beginning, which is an invalid argument.
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        return error.strerror
+    return None
 
 
 def load_newest_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Path] | None:
@@ -103,7 +119,8 @@ def load_newest_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Any]
         tuple: The state and the file that it was read from; :obj:`None` where neither file is there.
 
     Raises:
-        UserError: If what is there is damaged or of another format.
+        UserError: If what is there is damaged or of another format, or the newest cannot be read for want of rights,
+            memory or a sound disk: the previous one does not stand in for it then.
     """
     path, previous = Path(path), previous_checkpoint(path)
     reason = 'is not there'

@@ -32,9 +32,21 @@ def set_random_state(state: dict[str, Any], device: torch.device) -> None:
     Args:
         state (dict): The states.
         device (torch.device): Where the model is.
+
+    Raises:
+        ValueError: If NumPy's state is none of its own.
     """
+    _check_numpy_state(state['numpy'])
     random.setstate(state['python'])
     np.random.set_state(state['numpy'])  # noqa: NPY002
     torch.set_rng_state(state['torch'])
     if device.type == 'cuda':
         torch.cuda.set_rng_state(state['cuda'], device)
+
+
+def _check_numpy_state(state: dict[str, Any]) -> None:
+    """NumPy takes any position over and then reads past its numbers, which ends the process."""
+    key, position = state['state']['key'], state['state']['pos']
+    if (state['bit_generator'] != 'MT19937' or np.shape(key) != (624,)
+            or type(position) is not int or not 0 <= position <= 624):
+        raise ValueError("NumPy's random state is damaged")

@@ -19,12 +19,12 @@ from dgmrec_pyg.training.finite import TOTAL, LossWatch, NotFinite
 from dgmrec_pyg.training.interrupt import graceful_interrupt
 from dgmrec_pyg.training.random_state import random_state, set_random_state
 from dgmrec_pyg.training.sampler import BPRSampler
+from dgmrec_pyg.training.saved_state import check_fit, load_optimizer
 
 METRIC = 'recall@20'
 """What early stopping watches, unrounded."""
 
 Record = dict[str, Any]
-_RECORD_KEYS = {'epoch', 'loss', 'terms', 'train_seconds', 'eval_seconds', 'val'}
 
 
 @dataclass
@@ -156,13 +156,16 @@ class Trainer:
             self.model.load_state_dict(state['best_model'])  # Shows now, not after training, whether it fits.
         self._best_state = state['best_model']
         self.model.load_state_dict(state['model'])
-        self.optimizer.load_state_dict(state['optimizer'])
+        load_optimizer(self.optimizer, state['optimizer'])
         for name, optimizer in self.model.auxiliary_optimizers().items():
-            optimizer.load_state_dict(state['auxiliary_optimizers'][name])
+            load_optimizer(optimizer, state['auxiliary_optimizers'][name])
         self.scheduler.last_epoch = state['scheduler']['last_epoch']
         for name, generator in self._generators().items():
             generator.set_state(state['generators'][name])
-        self.fit_state = _fit_to_go_on(state['fit'])
+        fit = state['fit']
+        check_fit(fit, METRIC)
+        self.fit_state = Fit(fit['best_epoch'], fit['best_val'], fit['epoch'], fit['records'],
+                             resumed_after=fit['epoch'])
         if (self._best_state is None) != (self.fit_state.best_epoch == 0):
             raise ValueError('the best model and its epoch do not belong together')
         set_random_state(state['random'], self.model.device)
@@ -242,17 +245,6 @@ class Trainer:
         if self.model.generator is not None:
             generators['model'] = self.model.generator
         return generators
-
-
-def _fit_to_go_on(state: dict[str, Any]) -> Fit:
-    """The fit of a state, if its records are all there."""
-    fit = Fit(state['best_epoch'], state['best_val'], state['epoch'], state['records'], resumed_after=state['epoch'])
-    whole = [record['epoch'] for record in fit.records if record.keys() == _RECORD_KEYS]
-    if whole != list(range(1, fit.epoch + 1)):
-        raise ValueError(f'epochs 1 to {fit.epoch} are not all there')
-    if fit.best_epoch > 0 and fit.best_val != fit.records[fit.best_epoch - 1]['val']:
-        raise ValueError(f'epoch {fit.best_epoch} is not the best')
-    return fit
 
 
 def _copy(state: Any) -> Any:

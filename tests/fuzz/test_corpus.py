@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from readers import CORPUS, Readers
 
+from dgmrec_pyg.errors import UserError
+
 INPUTS = sorted(path.relative_to(CORPUS) for path in CORPUS.glob('*/*'))
 NAMES = sorted({path.parts[0] for path in INPUTS})
 
@@ -31,6 +33,12 @@ def test_kept_inputs_give_data_or_an_error_of_the_project(readers: Readers, path
 def test_sound_inputs_are_read(readers: Readers, path: Path) -> None:
     # Else the test above would hold for a reader that refuses everything.
     readers.by_name[path.parts[0]]((CORPUS / path).read_bytes())
+
+
+@pytest.mark.parametrize('path', [path for path in INPUTS if path.name.startswith('bad-')], ids=str)
+def test_bad_inputs_are_refused(readers: Readers, path: Path) -> None:
+    with pytest.raises(UserError):
+        readers.by_name[path.parts[0]]((CORPUS / path).read_bytes())
 
 
 @pytest.mark.slow
