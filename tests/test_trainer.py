@@ -475,3 +475,14 @@ def test_trains_in_any_thread(small_data: HeteroData) -> None:
     thread.start()
     thread.join()
     assert trainer.fit_state.epoch == 4
+
+
+def test_a_failure_that_cannot_be_written_down_is_still_named(small_data: HeteroData) -> None:
+    def no_room(state: dict[str, Any]) -> None:
+        raise UserError("cannot write 'failure.pt': No space left on device; free some space")
+
+    trainer = make_trainer(small_data, on_failure=no_room)
+    with torch.no_grad():
+        next(trainer.model.parameters()).fill_(math.nan)
+    with pytest.raises(UserError, match=r'epoch 1, step 1 .*No space left on device.*lower the learning rate'):
+        trainer.fit()

@@ -214,7 +214,10 @@ class Trainer:
                        epoch=epoch, step=len(self.sampler), parameters=bad)
 
     def _fail(self, message: str, **failure: Any) -> NoReturn:
-        self.on_failure({**self.state_dict(), 'best_model': self._best_state, 'failure': failure})
+        try:
+            self.on_failure({**self.state_dict(), 'best_model': self._best_state, 'failure': failure})
+        except UserError as error:  # Such as a full disk, which must not hide what went wrong.
+            message = f'{message}; {error}'
         raise UserError(f'{message}; lower the learning rate (--set learning_rate=...) or look at the scale of the '
                         'features')
 
