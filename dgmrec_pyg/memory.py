@@ -22,7 +22,8 @@ LIBRARY_BYTES = 400 * 10**6
 
 _FLOAT = 4
 _RANKED = 50  # items kept of each user's ranking
-_CONTRASTED_ROWS = 512  # at a time, in info_nce_loss
+_CONTRASTED_ROWS = 512  # at a time, in info_nce_loss and, on CPU, in sampled_softmax_loss
+_CUDA_LOGITS = 2**26  # at a time, in sampled_softmax_loss
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def estimate_memory(sizes: DataSizes, config: Settings, training: TrainingConfig
     """
     given = _FLOAT * sizes.num_items * sum(sizes.features.values())
     parts = {'features': 0, 'embeddings': _embedding_bytes(sizes, config), 'interactions': _edge_bytes(sizes),
-             'item graphs': 0, 'batch': _batch_bytes(sizes, config, training)}
+             'item graphs': 0, 'batch': _batch_bytes(sizes, config, training, torch.device(device))}
     building = given
     if isinstance(config, DGMRecConfig):
         building = _building_bytes(sizes, config)
@@ -141,14 +142,17 @@ def _edge_bytes(sizes: DataSizes) -> int:
     return 400 * sizes.num_train + 100 * sizes.num_labels + 2 * 12 * _RANKED * sizes.num_users
 
 
-def _batch_bytes(sizes: DataSizes, config: Settings, training: TrainingConfig) -> int:
+def _batch_bytes(sizes: DataSizes, config: Settings, training: TrainingConfig, device: torch.device) -> int:
     """A batch's embeddings, a block of the products of its users and items where a loss contrasts them, and copies of
     its items' features where they are compared with decoded ones."""
     size = min(training.interactions_per_step(sizes.num_train), max(sizes.num_train, 1))
     rows = _FLOAT * getattr(config, 'hidden_channels', 0) * size
     if not isinstance(config, DGMRecConfig):
         return 12 * rows
-    logits = _FLOAT * _CONTRASTED_ROWS * min(size, config.contrastive_pairs or size)
+    contrasted = min(size, config.contrastive_pairs or size)
+    logits = _FLOAT * _CONTRASTED_ROWS * contrasted
+    if device.type == 'cuda' and config.ranking_loss == 'softmax':
+        logits = max(logits, _FLOAT * min(_CUDA_LOGITS, size * contrasted))
     features = 0
     compares = config.feature_generation_weight > 0 or (config.reconstruction_weight > 0
                                                         and config.reconstruction_items != 'all')

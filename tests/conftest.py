@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,12 @@ from torch_geometric.data import HeteroData
 from dgmrec_pyg.schema import build_data
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope='session', autouse=True)
+def heed_interrupts() -> None:
+    """A shell starts what runs in the background with Ctrl-C ignored, and children inherit it; tests send it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope='session')
@@ -55,6 +62,14 @@ def small_data() -> HeteroData:
 
 
 @pytest.fixture(scope='module')
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of DGMRec on the small set with ids and names; the set is ``tiny`` beside it."""
+    from finished_run import make_run
+
+    return make_run(tmp_path_factory.mktemp('finished'))
+
+
+@pytest.fixture(scope='module')
 def browser() -> Iterator[Any]:
     """Chromium without a window, which writes down what it asks the network for; skips where Chromium, its driver or
     selenium is not installed."""
@@ -70,11 +85,3 @@ def browser() -> Iterator[Any]:
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(paths[1]))
     yield driver
     driver.quit()
-
-
-def emulate(browser: Any, width: int = 1200, scheme: str = 'light') -> None:
-    """Makes the screen of a browser one of some width, in pixels, that asks for a ``'light'`` or ``'dark'`` page."""
-    browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride',
-                            {'width': width, 'height': 900, 'deviceScaleFactor': 1, 'mobile': width < 600})
-    browser.execute_cdp_cmd('Emulation.setEmulatedMedia',
-                            {'features': [{'name': 'prefers-color-scheme', 'value': scheme}]})

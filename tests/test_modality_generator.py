@@ -105,6 +105,16 @@ def test_perturb_adds_noise_of_length_scale_in_the_orthant_of_the_row(scale: flo
     assert x.equal(before)
 
 
+def test_perturb_is_uniform_before_it_is_brought_to_its_length() -> None:
+    """The ratio of two uniform numbers is below r with probability r / 2 for r <= 1; numbers of all columns alike."""
+    noise = perturb(torch.full((40_000, 6), 1e-30), generator=torch.Generator().manual_seed(0))
+    for first, second in ((0, 1), (1, 2), (2, 3), (3, 4), (0, 4), (5, 2)):
+        ratio = noise[:, first] / noise[:, second]
+        for bound in (0.1, 0.5, 1.0):
+            assert (ratio < bound).double().mean().item() == pytest.approx(bound / 2, abs=0.01)
+    assert noise.unique().numel() > 0.9 * noise.numel()
+
+
 def test_perturb_comes_from_the_generator() -> None:
     x = torch.ones(4, 3)
     first, second, other = (perturb(x, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dgmrec_pyg.nn import products
-from dgmrec_pyg.nn.products import linear, times_transposed, times_transposed_minus
+from dgmrec_pyg.nn.products import linear, times_transposed, times_transposed_minus, weight_gradient
 
 
 def draw(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -33,6 +33,12 @@ def test_products_equal_definition(rows: int, dtype: torch.dtype) -> None:
     # As gradients have them: views of transposed tables.
     torch.testing.assert_close(times_transposed(a.t().contiguous().t(), b.t().contiguous().t()).double(),
                                exact - bias, **close)
+
+
+@pytest.mark.parametrize('columns', [3, 300])
+def test_weight_gradient_equals_definition(columns: int) -> None:
+    grad, x = draw(50, 7, seed=1), draw(50, columns, seed=2)
+    torch.testing.assert_close(weight_gradient(grad, x).double(), grad.double().t() @ x.double(), rtol=0.0, atol=1e-4)
 
 
 def test_rows_of_minus_infinity_stay_so() -> None:

@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.nn import Linear
 from torch_geometric.nn.module_dict import ModuleDict
 
+from dgmrec_pyg.nn.checks import check_features
 from dgmrec_pyg.nn.products import linear
+from dgmrec_pyg.nn.tanh import tanh
 from dgmrec_pyg.nn.wide_linear import linear_and_features
 
 
@@ -48,6 +50,9 @@ class DisentangledEncoder(torch.nn.Module):
 
         Returns:
             tuple: General parts and specific parts by modality.
+
+        Raises:
+            UserError: If a modality is not known, or its features are of another size.
         """
         encoded, _ = self.encode(features)
         parts = {modality: both.chunk(2, dim=1) for modality, both in encoded.items()}
@@ -63,6 +68,7 @@ class DisentangledEncoder(torch.nn.Module):
         Returns:
             tuple: By modality the general and the specific part side by side, ``[I, 2 * d]``, and the features.
         """
+        check_features(features, self.in_channels)
         encoded, passed = {}, {}
         for modality, x in features.items():
             first, second = self.general[modality], self.specific[modality]
@@ -70,7 +76,7 @@ class DisentangledEncoder(torch.nn.Module):
             hidden, passed[modality] = linear_and_features(x, torch.cat([first.weight, second.weight]),
                                                            torch.cat([first.bias, second.bias]))
             hidden, own = hidden.chunk(2, dim=1)
-            general = linear(hidden.tanh(), self.shared.weight, self.shared.bias)
+            general = linear(tanh(hidden), self.shared.weight, self.shared.bias)
             encoded[modality] = torch.cat([general, own], dim=1).sigmoid()
         return encoded, passed
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from dgmrec_pyg.nn.products import times_transposed
 
-_BLOCK_ROWS = 512  # of InfoNCE's logits
+_BLOCK_ROWS = 512  # of logits; on CPU such a block stays in the cache
+_CUDA_BLOCK_LOGITS = 2**26  # of the softmax: a quarter of a gigabyte
 _PADDED_ROWS = 128  # Numbers of rows are rounded up to a multiple.
 _SHORTEST = 1e-12  # length by which a row is divided
 
@@ -178,7 +179,7 @@ class _SampledSoftmax(torch.autograd.Function):
         padded = _padded(users)
         grad_users, grad_others = torch.zeros_like(padded), torch.zeros_like(others.t())
         log_odds, slope = torch.empty_like(score), torch.empty_like(score)
-        for start, rows, pairs in _blocks(user, padded.size(0)):
+        for start, rows, pairs in _blocks(user, padded.size(0), others.size(0)):
             weight = times_transposed(padded[rows] / temperature, others, counts)
             top = weight.amax(dim=1, keepdim=True)
             total = weight.sub_(top).exp_().sum(dim=1)
@@ -202,15 +203,16 @@ class _SampledSoftmax(torch.autograd.Function):
         return grad_users * grad_outputs[0], grad_items * grad_outputs[0], None, None, None, None
 
 
-def _blocks(user: Tensor, num_users: int) -> Iterator[tuple[int, slice, slice]]:
-    """The first user, the users, and the pairs (sorted by user) of each block. A GPU, which would have to wait to learn
-    where the pairs of a block end, has one block."""
-    starts = list(range(0, num_users, num_users if user.is_cuda else _BLOCK_ROWS))
+def _blocks(user: Tensor, num_users: int, num_negatives: int) -> Iterator[tuple[int, slice, slice]]:
+    """The first user, the users, and the pairs (sorted by user) of each block. A GPU has to wait to learn where the
+    pairs of a block end, so its blocks are large: batches of some thousands are one."""
+    size = max(_BLOCK_ROWS, _CUDA_BLOCK_LOGITS // num_negatives) if user.is_cuda else _BLOCK_ROWS
+    starts = list(range(0, num_users, size))
     ends = [user.numel()]
     if len(starts) > 1:
-        ends = torch.searchsorted(user, torch.tensor([*starts[1:], num_users])).tolist()
+        ends = torch.searchsorted(user, torch.tensor([*starts[1:], num_users], device=user.device)).tolist()
     for start, (first, last) in zip(starts, pairwise([0, *ends]), strict=True):
-        yield start, slice(start, start + _BLOCK_ROWS if len(starts) > 1 else num_users), slice(first, last)
+        yield start, slice(start, start + size), slice(first, last)
 
 
 def _padded(x: Tensor) -> Tensor:

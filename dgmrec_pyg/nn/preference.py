@@ -11,8 +11,10 @@ from torch.nn import Linear
 from torch_geometric.nn.module_dict import ModuleDict
 from torch_geometric.typing import Adj, OptTensor
 
+from dgmrec_pyg.nn.checks import check_modalities, check_rows
 from dgmrec_pyg.nn.conv import LightGCNConv
 from dgmrec_pyg.nn.products import linear
+from dgmrec_pyg.nn.tanh import tanh
 
 
 class ModalityPreference(torch.nn.Module):
@@ -37,15 +39,16 @@ class ModalityPreference(torch.nn.Module):
 
     def __init__(self, modalities: Iterable[str], hidden_channels: int = 64) -> None:
         super().__init__()
-        self.modalities = sorted(modalities)
+        self.modalities = check_modalities(modalities)
         self.hidden_channels = hidden_channels
         self.lin = ModuleDict({m: Linear(hidden_channels, hidden_channels, bias=False) for m in self.modalities})
         self.conv = LightGCNConv(normalize=False)
 
     def user_preference(self, user_embedding: Tensor) -> Tensor:
         """Computes the users' preferences, the modalities side by side, ``[U, M * d]``."""
+        check_rows('user_embedding', user_embedding, self.hidden_channels)
         weight = torch.cat([self.lin[modality].weight for modality in self.modalities])
-        return linear(user_embedding, weight).tanh()
+        return tanh(linear(user_embedding, weight))
 
     def forward(self, user_embedding: Tensor, edge_index: Adj, edge_weight: OptTensor = None,
                 num_items: int | None = None) -> dict[str, Tensor]:
@@ -59,7 +62,7 @@ class ModalityPreference(torch.nn.Module):
             num_items (int, optional): Number of items; needed with a plain edge list. (default: :obj:`None`)
 
         Raises:
-            ValueError: If the number of items is not known.
+            UserError: If the number of items is not known, or something does not fit.
         """
         size = None if num_items is None else (user_embedding.size(0), num_items)
         preference = self.conv((self.user_preference(user_embedding), None), edge_index, edge_weight, size=size)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
+_NARROW = 256  # columns
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -40,6 +41,18 @@ def times_transposed(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor
     if _by_onednn(a, b):
         return torch.ops.mkldnn._linear_pointwise(a, b, bias, 'none', [], '')
     return F.linear(a, b, bias)
+
+
+def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
+    r"""Computes :math:`\mathbf{G}^\top \mathbf{X}`, ``[C, F]``, the gradient of a layer's weight, without gradients.
+
+    Args:
+        grad (torch.Tensor): Gradient of the layer's output, ``[N, C]``.
+        x (torch.Tensor): The layer's input, ``[N, F]``.
+    """
+    if max(grad.size(1), x.size(1)) <= _NARROW:  # oneDNN would turn the long table round first, which takes as long.
+        return grad.t() @ x
+    return times_transposed(grad.t(), x.t())
 
 
 def times_transposed_minus(a: Tensor, b: Tensor, bias: Tensor, other: Tensor) -> Tensor:
@@ -71,7 +84,7 @@ class _Linear(torch.autograd.Function):
         (x, weight), (grad,) = ctx.saved_tensors, grad_outputs
         for_x, for_weight, for_bias = ctx.needs_input_grad
         return (times_transposed(grad, weight.t()) if for_x else None,
-                times_transposed(grad.t(), x.t()) if for_weight else None,
+                weight_gradient(grad, x) if for_weight else None,
                 grad.sum(dim=0) if for_bias else None)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgmrec_pyg.nn.products import linear, times_transposed, times_transposed_minus
+from dgmrec_pyg.nn.products import linear, times_transposed, times_transposed_minus, weight_gradient
 
 _BLOCK_ELEMENTS = {'cpu': 2**20, 'cuda': 2**24}  # On CPU a block stays in the cache; a GPU wants few, large kernels.
 
@@ -55,7 +55,7 @@ class _LinearAndFeatures(torch.autograd.Function):
         else:  # It comes from linear_mse_loss, or was summed up by autograd: nobody else holds it.
             for rows in _blocks(grad_features):
                 grad_features[rows] += times_transposed(grad[rows], weight.t())
-        return grad_features, times_transposed(grad.t(), x.t()), grad.sum(dim=0)
+        return grad_features, weight_gradient(grad, x), grad.sum(dim=0)
 
 
 def linear_mse_loss(x: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> Tensor:

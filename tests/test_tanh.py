@@ -1,0 +1,31 @@
+"""Tests of dgmrec_pyg.nn.tanh."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dgmrec_pyg.nn.tanh import tanh
+
+
+@pytest.mark.parametrize('scale', [1e-3, 1.0, 30.0, 1e30])
+def test_it_is_tanh_with_its_gradient(scale: float) -> None:
+    x = (scale * torch.randn(300, 40, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    before, factor = x.detach().clone(), torch.randn(300, 40, generator=torch.Generator().manual_seed(1))
+    results = [(y, torch.autograd.grad((y * factor).sum(), x)[0]) for y in (tanh(x), x.tanh())]
+    torch.testing.assert_close(*results, rtol=0.0, atol=1e-6)
+    assert x.equal(before)
+
+
+def test_views_are_not_written_to() -> None:
+    table = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
+    before = table.clone()
+    torch.testing.assert_close(tanh(table[:, :4]), before[:, :4].tanh(), rtol=0.0, atol=1e-6)
+    assert table.equal(before)
+
+
+def test_odd_numbers_come_through() -> None:
+    x = torch.tensor([0.0, torch.inf, -torch.inf, torch.nan])
+    torch.testing.assert_close(tanh(x), x.tanh(), equal_nan=True)
+    assert tanh(torch.ones(2, dtype=torch.float64)).dtype == torch.float64
+    assert tanh(torch.empty(0, 3)).shape == (0, 3)
