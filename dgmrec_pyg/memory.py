@@ -105,9 +105,11 @@ def _widths(sizes: DataSizes, config: DGMRecConfig) -> list[int]:
 
 def _table_bytes(sizes: DataSizes, config: DGMRecConfig) -> int:
     """A model's feature tables and the best epoch's; where they are trained, also a gradient and Adam's two; with new
-    items, the old ones' rows, of which item graphs are made."""
+    items, the old ones' rows, of which item graphs are made, or what places new ones."""
     widths = _widths(sizes, config)
-    copies = max(widths, default=0) if sizes.has_new_items else 0
+    copies = 0
+    if sizes.has_new_items:
+        copies = max(*widths, sum(min(width, MOST_COLUMNS) for width in widths), 0)
     return _FLOAT * sizes.num_items * ((5 if config.train_features else 2) * sum(widths) + copies)
 
 

@@ -108,6 +108,18 @@ def fit_block_ridge(rows: Moments, sizes: Sequence[int]) -> LinearMap:
     return _solve(rows, weight.sqrt()[block_of] * scale, penalty)
 
 
+def fit_ridge(rows: Moments, sizes: Sequence[int]) -> LinearMap:
+    """Fits the ridge regression of :func:`fit_block_ridge` with all blocks at weight 1: one decomposition, which finds
+    the penalty, where a choice of blocks takes dozens.
+
+    Args:
+        rows (Moments): The rows to fit, two or more.
+        sizes (Sequence): Number of columns of each block; the blocks stand side by side.
+    """
+    scale = _unit_scales(rows, sizes)
+    return _solve(rows, scale, _least_error(rows, scale)[1])
+
+
 def _unit_scales(rows: Moments, sizes: Sequence[int]) -> Tensor:
     """What each column is multiplied by, ``[P]``; zero in blocks that are constant."""
     scales = []

@@ -30,7 +30,7 @@ from dgmrec_pyg.nn.models.features import filled_features
 from dgmrec_pyg.nn.nearest import rows_per_block
 from dgmrec_pyg.nn.preference import ModalityPreference, filter_features
 from dgmrec_pyg.nn.rows import select_and_pass
-from dgmrec_pyg.regression import FeatureRegression
+from dgmrec_pyg.regression import EmbeddingRegression, FeatureRegression
 from dgmrec_pyg.schema import ITEM, missing_mask, modality_names
 
 CLUB_STEPS = 5
@@ -52,8 +52,9 @@ class DGMRec(Recommender):
     or, trained by the softmax, the cosine of the two. What an item lacks is generated from its other modalities and its
     users (:meth:`start_epoch`).
     Held-out new items take no part in training. When ranking, each of them borrows collaborative embedding and
-    filtered features from its nearest old items by its present features, in place of an id embedding that nothing has
-    trained. This is the package's own, not the paper's.
+    filtered features from the old items next to which its present features place it
+    (:func:`~dgmrec_pyg.nn.models.dgmrec_fold_in.borrow_side`), in place of an id embedding that nothing has trained.
+    This is the package's own, not the paper's.
 
     Args:
         data (HeteroData): A graph in the package's schema. Features of missing items are not used.
@@ -109,6 +110,8 @@ class DGMRec(Recommender):
                                       self.is_new, config.knn_index)
         self.item_graphs.build(features)
         self._feature_regression: FeatureRegression | None = None
+        # By the features as given, so that a run that is taken up again reads the same of features that are trained.
+        self._embedding_regression = None if is_new is None else self._regress_embeddings()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draws embeddings and weights (Xavier uniform) and biases (PyTorch's default) anew; features stay.
@@ -238,15 +241,13 @@ class DGMRec(Recommender):
     def embed_new_items(self, features: Mapping[str, Tensor], data: HeteroData) -> Tensor:
         """Returns embeddings ``[N, d]`` of items that were not in training, by what is done for held-out new items:
         missing modalities are generated (:func:`~dgmrec_pyg.nn.models.dgmrec_fold_in.fill_new_features`), and each item
-        borrows from its nearest old items.
+        borrows from the old items next to which these place it.
 
         Args:
             features (Mapping[str, torch.Tensor]): As :func:`~dgmrec_pyg.nn.fold_in.check_features` returns them.
             data (HeteroData): The set that the model was made for; not read.
         """
-        filled, has = fill_new_features(self, features)
-        return self._ranked(borrow_side(self._items_for_inference(), self.feature_tables, self._lends(), filled, has,
-                                        self.config.knn_k)).fused()
+        return self._ranked(self._borrow(self._items_for_inference(), fill_new_features(self, features))).fused()
 
     def _role(self) -> str:
         return 'initial' if self.config.inference_graph == 'initial' else 'current'
@@ -266,16 +267,21 @@ class DGMRec(Recommender):
     def _connect_new_items(self, items: Side, is_new: Tensor) -> Side:
         """Puts what new items borrow in place of what nothing has trained."""
         new = is_new.nonzero().view(-1)
-        features = {m: x[new] for m, x in self.feature_tables.items()}
-        borrowed = borrow_side(items, self.feature_tables, self._lends(), features, ~self.missing[new],
-                               self.config.knn_k)
+        borrowed = self._borrow(items, {m: x[new] for m, x in self.feature_tables.items()})
         return Side(items.collaborative.index_copy(0, new, borrowed.collaborative),
                     tuple(x.index_copy(0, new, rows)
                           for x, rows in zip(items.filtered, borrowed.filtered, strict=True)))
 
-    def _lends(self) -> Tensor:
-        """Which items new ones borrow from in which modality, bool ``[I, M]``: old ones that have it."""
-        return ~self.missing if self.is_new is None else ~self.missing & ~self.is_new.unsqueeze(1)
+    def _borrow(self, items: Side, features: Mapping[str, Tensor]) -> Side:
+        """What items without interactions, of these features, get from old ones."""
+        if self._embedding_regression is None:
+            self._embedding_regression = self._regress_embeddings()
+        return borrow_side(items, self._ranked(items).fused(), self._embedding_regression, self.feature_tables,
+                           features)
+
+    def _regress_embeddings(self) -> EmbeddingRegression:
+        old = torch.ones(self.num_items, dtype=torch.bool) if self.is_new is None else ~self.is_new
+        return EmbeddingRegression(self.feature_tables, old)
 
     # Training #########################################################################################################
 

@@ -9,37 +9,43 @@ import torch
 from torch import Tensor
 
 from dgmrec_pyg.imputation import METHODS
-from dgmrec_pyg.nn.fold_in import mean_over
 from dgmrec_pyg.nn.models.dgmrec_terms import Side
 from dgmrec_pyg.nn.new_items import borrow_by_features
+from dgmrec_pyg.regression import EmbeddingRegression
 
 if TYPE_CHECKING:
     from dgmrec_pyg.nn.models.dgmrec import DGMRec
 
+LENDERS = 20
+"""Old items that an item without interactions borrows from."""
 
-def borrow_side(items: Side, tables: Mapping[str, Tensor], lends: Tensor, features: Mapping[str, Tensor], has: Tensor,
-                k: int) -> Side:
-    """Gives items without interactions the means of their nearest items: filtered features by each modality, the
-    collaborative embedding by the modalities that the item has (by all generated ones, where it has none).
+
+def borrow_side(items: Side, embedding: Tensor, regression: EmbeddingRegression, tables: Mapping[str, Tensor],
+                features: Mapping[str, Tensor]) -> Side:
+    """Gives items without interactions the means of the old items next to which their features place them.
+
+    A regression of the old items' embeddings on their features says what of the features tells about users' tastes;
+    nearest are the old items whose own guesses have the highest cosine with an item's.
 
     Args:
         items (Side): All items of the set.
-        tables (Mapping[str, torch.Tensor]): Their features by modality, ``[I, F]``.
-        lends (torch.Tensor): Whose values are borrowed in which modality, bool ``[I, M]``.
-        features (Mapping[str, torch.Tensor]): The borrowing items' features, ``[N, F]``, generated ones in place.
-        has (torch.Tensor): Which modalities the borrowing items really have, bool ``[N, M]``.
-        k (int): Number of lenders per item and modality.
+        embedding (torch.Tensor): Their embeddings as scores compare them, ``[I, d]``; only those of old items are read.
+        regression (EmbeddingRegression): Reads features; it knows the old items.
+        tables (Mapping[str, torch.Tensor]): Features of all items by modality, ``[I, F]``, generated ones in place.
+        features (Mapping[str, torch.Tensor]): Likewise, of the items to place, ``[N, F]``.
     """
-    size = items.collaborative.size(1)
-    borrowed = [
-        borrow_by_features(features[modality], torch.cat([items.collaborative, filtered], dim=1), table,
-                           lends[:, column].nonzero().view(-1), k)
-        for column, ((modality, table), filtered) in enumerate(zip(tables.items(), items.filtered, strict=True))
-    ]
-    return Side(mean_over([x[:, :size] for x in borrowed], has), tuple(x[:, size:] for x in borrowed))
+    columns = regression.columns(tables)
+    guess = regression.fit(columns, embedding)
+    placed, of_new = (guess(x).to(embedding.device) for x in (columns, regression.columns(features)))
+    lenders = regression.known.nonzero().view(-1).to(embedding.device)
+    borrowed = borrow_by_features(of_new, torch.cat([items.collaborative, *items.filtered], dim=1), placed, lenders,
+                                  LENDERS)
+    widths = [x.size(1) for x in (items.collaborative, *items.filtered)]
+    collaborative, *filtered = borrowed.split(widths, dim=1)
+    return Side(collaborative, tuple(filtered))
 
 
-def fill_new_features(model: DGMRec, features: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+def fill_new_features(model: DGMRec, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Generates what items that came after training lack, as the model does for held-out new items, without noise.
 
     By regression it follows from their other modalities. From encodings, the general part comes from their other
@@ -51,8 +57,7 @@ def fill_new_features(model: DGMRec, features: Mapping[str, Tensor]) -> tuple[di
         features (Mapping[str, torch.Tensor]): As :func:`~dgmrec_pyg.nn.fold_in.check_features` returns them.
 
     Returns:
-        tuple: For each modality the features ``[N, C]`` as the model's tables hold them, and which modalities the
-        items really have, bool ``[N, M]``.
+        dict: For each modality the features ``[N, C]`` as the model's tables hold them.
     """
     has = torch.stack([~features[m].isnan().any(dim=1) for m in model.modalities], dim=1)
     given, filled = {}, {}
@@ -63,12 +68,12 @@ def fill_new_features(model: DGMRec, features: Mapping[str, Tensor]) -> tuple[di
         imputed = METHODS[model.config.imputation](table, unusable)
         filled[m] = torch.where(has[:, column].unsqueeze(1), given[m], imputed)
     if model.config.generate_for == 'none':
-        return filled, has
+        return filled
     generated = (model.feature_regression().generate_for_new(given) if model.config.generate_from == 'features' else
                  _generate_from_encodings(model, filled))
     lacks = ~has if model.config.generate_for == 'all' else ~has & ((~has).sum(dim=1, keepdim=True) == 1)
     return {m: torch.where(lacks[:, column].unsqueeze(1), generated[m], x)
-            for column, (m, x) in enumerate(filled.items())}, has
+            for column, (m, x) in enumerate(filled.items())}
 
 
 def _generate_from_encodings(model: DGMRec, filled: Mapping[str, Tensor]) -> dict[str, Tensor]:
