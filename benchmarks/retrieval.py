@@ -37,7 +37,7 @@ from dgmrec_pyg.experiment import Result
 from dgmrec_pyg.imputation import observed_mean
 from dgmrec_pyg.nn import DGMRec
 from dgmrec_pyg.results import ResultFile
-from dgmrec_pyg.schema import ITEM, item_features, missing_mask, modality_names
+from dgmrec_pyg.schema import ITEM, is_true_feature, item_features, missing_mask, modality_names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,8 +108,7 @@ def _known(data: HeteroData, modality: str) -> Tensor:
 
 def _hidden(data: HeteroData, modality: str) -> Tensor:
     """Items whose features no model is given, and whose truth is there; rows of nothing but zeros are no truth."""
-    x = item_features(data, modality)
-    return missing_mask(data, modality) & x.isfinite().all(dim=1) & (x != 0).any(dim=1)
+    return missing_mask(data, modality) & is_true_feature(item_features(data, modality))
 
 
 def _search(data: HeteroData, model: DGMRec, source: str, target: str, queries: Tensor, both: Tensor

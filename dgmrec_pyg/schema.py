@@ -66,6 +66,16 @@ def missing_mask(data: HeteroData, modality: str) -> Tensor:
     return mask
 
 
+def is_true_feature(x: Tensor) -> Tensor:
+    """Returns which rows of features tell what an item is like, bool ``[N]``: finite ones with any number but zero, by
+    which sets stand for what they never had.
+
+    Args:
+        x (torch.Tensor): Features of one modality, ``[N, F]``.
+    """
+    return x.isfinite().all(dim=1) & (x != 0).any(dim=1)
+
+
 def missing_matrix(data: HeteroData) -> Tensor:
     """Returns the bool matrix ``[num_items, num_modalities]``; columns in the order of :func:`modality_names`."""
     masks = [missing_mask(data, modality) for modality in modality_names(data)]

@@ -77,10 +77,12 @@ def test_perfect_generation(tables: Tables) -> None:
     assert entry['centered_cosine']['generated'] == pytest.approx(1, abs=1e-5)
 
 
-def test_unknown_truth_is_left_out(tables: Tables) -> None:
+@pytest.mark.parametrize('values', [(math.nan, 3), (math.inf, 0), (0.0, slice(None))], ids=['nan', 'inf', 'zeros'])
+def test_unknown_truth_is_left_out(values: tuple[float, int | slice], tables: Tables) -> None:
+    value, columns = values
     unknown = torch.arange(NUM_ITEMS) % 2 == 0
     hidden = int((tables['missing']['image'] & ~unknown).sum())
-    tables['truth']['image'][unknown, 3] = math.nan
+    tables['truth']['image'][unknown, columns] = value
     entry = generation_quality(**tables)['image']['all']
     assert entry['num_items'] == hidden
     assert all(math.isfinite(value) for kind in ('cosine', 'centered_cosine') for value in entry[kind].values())

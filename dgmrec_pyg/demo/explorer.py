@@ -33,6 +33,7 @@ from dgmrec_pyg.ranking import rank_items
 from dgmrec_pyg.schema import (
     INTERACTS,
     ITEM,
+    is_true_feature,
     item_features,
     item_popularity,
     missing_mask,
@@ -174,7 +175,7 @@ class Explorer:
         """The feature that was hidden, as far as the set has it."""
         own = item_features(self.run.data, modality)[number].cpu().float()
         filled_before = self.run.data[ITEM].get('imputed') is not None
-        return None if filled_before or not own.isfinite().all() else own
+        return None if filled_before or not is_true_feature(own.unsqueeze(0)) else own
 
 
 def _parts(modalities: list[str]) -> list[Part]:

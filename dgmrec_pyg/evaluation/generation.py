@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dgmrec_pyg.evaluation.slices import missing_patterns
 from dgmrec_pyg.imputation import observed_mean
+from dgmrec_pyg.schema import is_true_feature
 
 # A feature row this near to the mean, relative to the size of the features, differs from it by rounding only.
 _ROUNDING = 1e-5
@@ -40,8 +41,8 @@ def generation_quality(
         generated (Mapping[str, torch.Tensor]): For each modality the features ``[num_items, F]`` with generated rows
             where the item lacks it.
         imputed (Mapping[str, torch.Tensor]): The same with imputed rows.
-        truth (Mapping[str, torch.Tensor]): The true features; rows that are not finite are unknown. Modalities that
-            are not in it are left out.
+        truth (Mapping[str, torch.Tensor]): The true features; rows that are not finite, or nothing but
+            zeros, are unknown. Modalities that are not in it are left out.
         missing (Mapping[str, torch.Tensor]): For each modality the bool mask ``[num_items]`` of items that lack it.
 
     Returns:
@@ -56,7 +57,7 @@ def generation_quality(
         known = true.isfinite().all(dim=1)
         mean = observed_mean(true, missing[modality] | ~known)
         tables = {'true': true, 'generated': generated[modality], 'imputed': imputed[modality]}
-        hidden = known & missing[modality]
+        hidden = is_true_feature(true) & missing[modality]
         rows = {**{name: mask & hidden for name, mask in patterns.items()}, 'all': hidden}
         quality = {name: _compare({key: table[mask] for key, table in tables.items()}, mean)
                    for name, mask in rows.items() if mask.any()}
