@@ -1,16 +1,13 @@
 """What a run writes down after each epoch: several logs of one kind, such as a CSV file or TensorBoard's events.
 
-Each is started with the epochs before, none in a new run, and writes them anew: so it holds each epoch once, however
-often a run was stopped and gone on with, and whatever a killed process had left half written.
+Each is started with the epochs before, none in a new run: so it shows each epoch once, however often a run was stopped
+and gone on with, and whatever a killed process had left half written.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,7 @@ from typing import Any
 from dgmrec_pyg.command_line import require_library
 from dgmrec_pyg.config import TrainingConfig
 from dgmrec_pyg.errors import UserError
-from dgmrec_pyg.files import csv_cell, write_text
+from dgmrec_pyg.files import csv_cell, csv_text, write_text
 
 EPOCHS = 'metrics.jsonl'
 EPOCHS_TABLE = 'epochs.csv'
@@ -96,7 +93,7 @@ class CsvLog(EpochLog):
         row = scalars(record, self._training)
         self._rows.append(row)
         if row.keys() <= set(self._columns):
-            _append(self._path, _csv_text([self._cells(row)]))
+            _append(self._path, csv_text([self._cells(row)]))
         else:
             self._write()
 
@@ -106,7 +103,7 @@ class CsvLog(EpochLog):
     def _write(self) -> None:
         """Writes all rows, under the columns that any of them has."""
         self._columns = list(dict.fromkeys([*_FIRST_COLUMNS, *(column for row in self._rows for column in row)]))
-        write_text(self._path, _csv_text([map(csv_cell, self._columns), *map(self._cells, self._rows)]))
+        write_text(self._path, csv_text([map(csv_cell, self._columns), *map(self._cells, self._rows)]))
 
     def _cells(self, row: Mapping[str, float]) -> list[float | str]:
         return [row.get(column, '') for column in self._columns]
@@ -115,6 +112,9 @@ class CsvLog(EpochLog):
 class TensorBoardLog(EpochLog):
     """Event files for TensorBoard (extra ``track``): :func:`scalars` by epoch, and the settings as text and as
     hyperparameters.
+
+    A run that is gone on with adds a file of its own, as is usual there; TensorBoard drops the epochs of older files
+    that were trained again, and shows the hyperparameters of the first.
 
     Raises:
         UserError: If tensorboard is not installed.
@@ -127,21 +127,20 @@ class TensorBoardLog(EpochLog):
         from torch.utils.tensorboard import SummaryWriter
 
         self._training = TrainingConfig.from_dict(description['training'])
-        with _write_errors(folder):
-            self.discard(folder)
-            # The purge makes a TensorBoard that is open forget the steps that it has read from the removed files.
-            self._writer = SummaryWriter(str(folder), purge_step=0 if records else None)
-            self._add_settings(description)
         self._folder = folder
-        # On the axis of time a resumed run shows its training without the pause.
-        begin = time.time() - sum(record['train_seconds'] + record['eval_seconds'] for record in records)
+        # Files that are there hold these epochs, save perhaps the last: a checkpoint is written before its record.
+        records = records[-1:] if any(folder.glob(EVENTS)) else records
+        first = records[0]['epoch'] if records else 0
+        with _write_errors(folder):
+            # The purge makes TensorBoard forget what older files hold from this step on.
+            self._writer = SummaryWriter(str(folder), purge_step=first)
+            self._add_settings(description, first)
         for record in records:
-            begin += record['train_seconds'] + record['eval_seconds']
-            self._add(record, begin)
+            self._add(record)
         self._flush()
 
     def add(self, record: Record) -> None:
-        self._add(record, time.time())
+        self._add(record)
         self._flush()
 
     def close(self) -> None:
@@ -152,16 +151,16 @@ class TensorBoardLog(EpochLog):
         for file in folder.glob(EVENTS):
             file.unlink(missing_ok=True)
 
-    def _add(self, record: Record, when: float) -> None:
+    def _add(self, record: Record) -> None:
         for name, value in scalars(record, self._training).items():
             if name != 'epoch':
-                self._writer.add_scalar(name, value, record['epoch'], walltime=when)
+                self._writer.add_scalar(name, value, record['epoch'])
 
-    def _add_settings(self, description: Mapping[str, Any]) -> None:
+    def _add_settings(self, description: Mapping[str, Any], step: int) -> None:
         from torch.utils.tensorboard.summary import hparams
 
         text = json.dumps(description, indent=2)
-        self._writer.add_text('settings', ''.join(f'    {line}\n' for line in text.splitlines()))
+        self._writer.add_text('settings', ''.join(f'    {line}\n' for line in text.splitlines()), step)
         values = {f'{part}/{name}': value if isinstance(value, (bool, int, float, str)) else str(value)
                   for part in ('run', 'model', 'training') for name, value in description[part].items()}
         # SummaryWriter.add_hparams would make a run of its own for them.
@@ -194,12 +193,6 @@ def scalars(record: Mapping[str, Any], training: TrainingConfig) -> dict[str, fl
 
 def _json_line(record: Record) -> str:
     return json.dumps(record) + '\n'
-
-
-def _csv_text(rows: Iterable[Iterable[float | str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator='\n').writerows(rows)
-    return text.getvalue()
 
 
 def _append(path: Path, text: str) -> None:

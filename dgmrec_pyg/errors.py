@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+EXTRAS = {'argcomplete': 'completion', 'faiss': 'ann', 'gdown': 'download', 'matplotlib': 'plot', 'optuna': 'tune',
+          'pyarrow': 'parquet', 'safetensors': 'safetensors', 'starlette': 'demo', 'tensorboard': 'track',
+          'uvicorn': 'demo'}
+"""The extra of the package that brings a library, by the name of its module."""
+
 
 class UserError(ValueError):
     """Something that the caller can put right: a wrong name, a broken file, a setting that does not fit.
@@ -55,3 +60,12 @@ def near_miss(name: str, known: Iterable[str]) -> str:
     """
     close = get_close_matches(name[:100], list(known), n=1, cutoff=0.5)  # Comparing long ones takes long.
     return f"; did you mean '{close[0]}'?" if close else ''
+
+
+def install_hint(library: str) -> str:
+    """Returns the command that installs a library, by the extra that brings it.
+
+    Args:
+        library (str): The library, by the name of its module, one of :obj:`EXTRAS`.
+    """
+    return f'pip install "dgmrec-pyg[{EXTRAS[library]}]"'

@@ -17,7 +17,6 @@ Instead of the ``.npy`` files there may be one ``arrays.safetensors`` with array
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ import torch
 from torch import Tensor
 
 import dgmrec_pyg
+from dgmrec_pyg.command_line import require_library
 from dgmrec_pyg.errors import UserError
 from dgmrec_pyg.files import atomic_path, write_text
 from dgmrec_pyg.inference import FinishedRun
@@ -180,10 +180,10 @@ def _check_libraries(kind: str, index: bool) -> None:
         raise UserError(f"unknown format '{kind}' (known: {', '.join(FORMATS)})")
     if kind == 'parquet':
         require_parquet()
-    for wanted, library, package in ((kind == 'safetensors', 'safetensors', 'safetensors'),
-                                     (index, 'faiss', 'faiss-cpu')):
-        if wanted and importlib.util.find_spec(library) is None:
-            raise UserError(f'{library} is not installed: pip install {package}')
+    if kind == 'safetensors':
+        require_library('safetensors', f"the format '{kind}'")
+    if index:
+        require_library('faiss', 'an index')
 
 
 def _make_empty(folder: Path) -> None:

@@ -276,8 +276,8 @@ def _numbers(ids: Sequence[object], known: np.ndarray, kind: str, folder: Path,
         compared = len(known) <= _MOST_COMPARED and not unknown[0].lstrip('-').isdecimal()
         guess = near_miss(unknown[0], known) if compared else ''
         more = f' ({len(unknown):,} of {len(texts):,} are unknown)' if len(unknown) > 1 else ''
-        raise UserError(f"the set of the run in '{folder}' has no {kind} '{unknown[0]:.60}'{more}{guess}; its "
-                        f"{len(known):,} {kind}s have ids such as '{known[0]:.60}'")
+        raise UserError(f"the set of the run in '{folder}' has no {kind} '{unknown[0]:.60}'{more}; its "
+                        f"{len(known):,} {kind}s have ids such as '{known[0]:.60}'{guess}")
     return torch.tensor([number[one] for one in texts], dtype=torch.long)
 
 

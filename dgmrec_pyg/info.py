@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dgmrec_pyg import console
-from dgmrec_pyg.command_line import Parser, one_line, require_library, run_command
+from dgmrec_pyg.command_line import Parser, make_main, one_line, require_library
 from dgmrec_pyg.errors import UserError, near_miss, printable
 
 if TYPE_CHECKING:
@@ -33,18 +33,6 @@ def build_parser() -> Parser:
     parser.add_argument('--root', default='data', help='folder of the named sets (default: data)')
     parser.add_argument('--plot', metavar='FILE', help=f'also draw it ({", ".join(PICTURES)}; needs matplotlib)')
     return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command line.
-
-    Args:
-        argv (list, optional): The arguments. (default: those of the process)
-
-    Returns:
-        int: The exit code.
-    """
-    return run_command(_info, argv)
 
 
 def _info(argv: list[str]) -> int:
@@ -87,8 +75,8 @@ def _info(argv: list[str]) -> int:
 
 def _unknown(name: str, root: Path) -> UserError:
     known = ['synthetic', *(sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else [])]
-    return UserError(f"there is no folder '{name}', neither here nor under '{root}'{near_miss(name, known)}; give the "
-                     'folder of a set')
+    return UserError(f"there is no folder '{name}', neither here nor under '{root}'; give the folder of a "
+                     f'set{near_miss(name, known)}')
 
 
 def describe(statistics: dict[str, Any], dataset: str) -> str:
@@ -183,6 +171,8 @@ def plot(data: HeteroData, path: Path) -> None:
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120)
 
+
+main = make_main(_info)
 
 if __name__ == '__main__':
     sys.exit(main())

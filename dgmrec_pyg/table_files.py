@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.errors import UserError, install_hint
 from dgmrec_pyg.files import atomic_path, csv_cell
 from dgmrec_pyg.reading import read_bytes
 from dgmrec_pyg.schema import ITEM
@@ -49,7 +49,7 @@ def require_parquet() -> None:
         UserError: If pyarrow is not installed.
     """
     if importlib.util.find_spec('pyarrow') is None:
-        raise UserError('Parquet files need pyarrow: pip install pyarrow, or write .csv or .jsonl')
+        raise UserError(f"Parquet files need pyarrow: {install_hint('pyarrow')}, or write .csv or .jsonl")
 
 
 def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:

@@ -1,4 +1,4 @@
-"""DGMRec trained by PyTorch Lightning, with its logging and early stopping (``pip install pytorch-lightning``)."""
+"""DGMRec trained by PyTorch Lightning, with its logging and early stopping (``pip install -e ".[lightning]"``)."""
 
 import pytorch_lightning as pl
 import torch

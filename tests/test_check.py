@@ -87,7 +87,7 @@ def test_each_problem_is_found(name: str, folder: Path) -> None:
     assert len(found) == len(expected), found
     for words in expected:
         assert any(words in problem for problem in found)
-    assert all(str(folder) in problem and '\n' not in problem for problem in found)
+    assert all(f"'{folder}" in problem and '\n' not in problem for problem in found)
 
 
 @pytest.mark.parametrize('name', [name for name in SPOILT if name not in ('no other', 'mask', 'masks')])
@@ -107,6 +107,31 @@ def test_all_problems_at_once(folder: Path) -> None:
     assert len(found) == len(expected) == 10
     for words in expected:
         assert any(words in problem for problem in found)
+
+
+def test_problems_of_lines_come_in_their_order(folder: Path) -> None:
+    change_lines((9, 'x\t1\t0'), (4, '1\t30\t0'), (2, '1\t2\t3'), (30, '1\t-1\t0'))(folder)
+    assert [problem.split(': ')[0].split()[-1] for problem in find_problems(folder)] == ['2', '9', '30']
+
+
+def test_the_file_that_differs_from_most_is_the_wrong_one(folder: Path) -> None:
+    np.save(folder / 'audio_feat.npy', np.zeros((12, 3)))
+    [problem] = find_problems(folder)
+    assert "/audio_feat.npy' has 12 rows but 'image_feat.npy' has 30" in problem
+    with pytest.raises(UserError) as refused:
+        read_mmrec(folder)
+    assert str(refused.value) == problem
+
+
+def test_a_folder_is_named_as_it_was_given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    change_lines((9, 'x\t1\t0'))(folder)
+    change_features('image_feat.npy', ((3, 0), np.inf), ((5, 0), np.inf))(folder)
+    features, line = find_problems('.')
+    assert features.startswith("'image_feat.npy' has infinite (or too large for float32) values in rows 3, 5 (2 such, ")
+    assert line.startswith("'tiny.inter' line 9: ")
+    (folder / 'tiny.inter').unlink()
+    assert "put the interactions into 'tiny.inter' there" in find_problems('.')[-1]
 
 
 def test_no_folder(tmp_path: Path) -> None:

@@ -423,7 +423,7 @@ def test_a_file_that_is_gone_from_its_source(tmp_path: Path) -> None:
 
 def by_hand(message: str, folder: Path) -> bool:
     words = ('baby.inter, image_feat.npy, text_feat.npy', f"'{folder}'", SOURCES['baby'].origin,
-             'pip install gdown')
+             'pip install "dgmrec-pyg[download]"')
     return '\n' not in message and all(word in message for word in words)
 
 

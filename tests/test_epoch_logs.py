@@ -32,17 +32,11 @@ def table(folder: Path) -> list[dict[str, str]]:
 
 
 def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """By tag, the steps and values as they stand in the files, nothing left out."""
-    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
-    from tensorboard.util.tensor_util import make_ndarray
+    """By tag, the steps and values that TensorBoard shows."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    found: dict[str, list[tuple[int, float]]] = {}
-    for path in folder.glob(EVENTS):
-        for event in EventFileLoader(str(path)).Load():
-            for value in event.summary.value:
-                if value.metadata.plugin_data.plugin_name == 'scalars':
-                    found.setdefault(value.tag, []).append((event.step, float(make_ndarray(value.tensor))))
-    return found
+    shown = EventAccumulator(str(folder)).Reload()
+    return {tag: [(event.step, event.value) for event in shown.Scalars(tag)] for tag in shown.Tags()['scalars']}
 
 
 def written(log: EpochLog, folder: Path) -> list[int]:
@@ -76,7 +70,7 @@ def test_each_epoch_once_however_often_it_is_gone_on_with(log: EpochLog, tmp_pat
     assert written(again, tmp_path) == [1, 2, 3, 4, 5, 6]
 
 
-def test_what_was_half_written_is_gone(log: EpochLog, tmp_path: Path) -> None:
+def test_what_was_half_written_is_whole_again(log: EpochLog, tmp_path: Path) -> None:
     log.start(tmp_path, DESCRIPTION, [])
     log.add(record(1))
     log.close()
@@ -84,8 +78,11 @@ def test_what_was_half_written_is_gone(log: EpochLog, tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:-3])
     again = type(log)()
     again.start(tmp_path, DESCRIPTION, [record(1)])
+    again.add(record(2))
     again.close()
-    assert written(again, tmp_path) == [1]
+    assert written(again, tmp_path) == [1, 2]
+    if isinstance(log, TensorBoardLog):
+        assert events(tmp_path)['val/recall@20'] == [(1, pytest.approx(0.1)), (2, pytest.approx(0.2))]
 
 
 def test_discard_removes_only_the_log(log: EpochLog, tmp_path: Path) -> None:
@@ -144,7 +141,31 @@ def test_tensorboard_shows_scalars_settings_and_hyperparameters(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == list(tmp_path.glob(EVENTS))  # No folder of its own for the hyperparameters.
 
 
+def test_tensorboard_goes_on_in_a_file_of_its_own(tmp_path: Path) -> None:
+    """The last epoch had its checkpoint, but was not yet in the log when the run was killed."""
+    pytest.importorskip('tensorboard')
+    log = TensorBoardLog()
+    log.start(tmp_path, DESCRIPTION, [])
+    log.add(record(1))
+    log.close()
+    [before] = tmp_path.iterdir()
+    content = before.read_bytes()
+    log.start(tmp_path, DESCRIPTION, [record(1), record(2)])
+    log.close()
+    assert before.read_bytes() == content
+    assert len(list(tmp_path.iterdir())) == 2
+    assert events(tmp_path)['loss'] == [(1, 1.0), (2, 0.5)]
+
+
+def test_tensorboard_may_be_asked_for_later(tmp_path: Path) -> None:
+    pytest.importorskip('tensorboard')
+    log = TensorBoardLog()
+    log.start(tmp_path, DESCRIPTION, [record(1), record(2)])
+    log.close()
+    assert events(tmp_path)['loss'] == [(1, 1.0), (2, 0.5)]
+
+
 def test_tensorboard_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
-    with pytest.raises(UserError, match=r'^--tensorboard needs tensorboard: pip install tensorboard$'):
+    with pytest.raises(UserError, match=r'^--tensorboard needs tensorboard: pip install "dgmrec-pyg\[track\]"$'):
         TensorBoardLog()

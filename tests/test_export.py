@@ -29,8 +29,8 @@ ARRAYS = {'user_embedding', 'item_embedding',
 
 
 @pytest.fixture(scope='module')
-def run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
-    return load_run(make_run(tmp_path_factory.mktemp('finished')))
+def run(finished: Path) -> FinishedRun:
+    return load_run(finished)
 
 
 def read(folder: Path, kind: str) -> dict[str, np.ndarray]:
@@ -155,9 +155,9 @@ def test_bad_arguments(run: FinishedRun, tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(UserError, match="unknown format 'hdf5'"):
         export_run(run, tmp_path / 'out', 'hdf5')
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
-    for kind, index, package in (('parquet', False, 'pyarrow'), ('safetensors', False, 'safetensors'),
-                                 ('npy', True, 'faiss-cpu')):
-        with pytest.raises(UserError, match=f'pip install {package}'):
+    for kind, index, extra in (('parquet', False, 'parquet'), ('safetensors', False, 'safetensors'),
+                               ('npy', True, 'ann')):
+        with pytest.raises(UserError, match=rf'needs? \w+: pip install "dgmrec-pyg\[{extra}\]"'):
             export_run(run, tmp_path / 'out', kind, index)
     monkeypatch.undo()
     assert main(['--run', str(run.path)]) == 2

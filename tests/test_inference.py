@@ -24,12 +24,6 @@ NEW = NewItems(('new', 'newer'), {'image': torch.ones(2, SIZES['image']),
                                   'text': torch.tensor([[math.nan] * SIZES['text'], [0.5] * SIZES['text']])})
 
 
-@pytest.fixture(scope='module')
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of DGMRec on a set with ids and names."""
-    return make_run(tmp_path_factory.mktemp('finished'))
-
-
 def recommended(path: Path) -> list[tuple[str, int, str, str]]:
     with open(path / 'recommendations.csv', encoding='utf-8', newline='') as file:
         return [(row['user'], int(row['rank']), row['item'], row['name']) for row in csv.DictReader(file)]
@@ -147,8 +141,8 @@ def test_what_is_no_archive_of_new_items(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(('call', 'message'), [
-    (lambda run: run.recommend(['u00', 'x']), r"no user 'u00' \(2 of 2 are unknown\); did you mean 'u0\d\d'\?; its 40 "
-                                              "users have ids such as 'u000'"),
+    (lambda run: run.recommend(['u00', 'x']), r"no user 'u00' \(2 of 2 are unknown\); its 40 users have ids "
+                                              r"such as 'u000'; did you mean 'u0\d\d'\?$"),
     (lambda run: run.recommend(['0000']), r"has no user '0000'; its 40 users have ids"),  # no guess from digits
     (lambda run: run.recommend(candidates=['i999']), "has no item 'i999'"),
     (lambda run: run.recommend_users(), 'which items are users to be ranked for'),

@@ -87,8 +87,8 @@ def test_the_synthetic_set(capsys: Output, tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     ([], 'the following arguments are required: SET (see --help)'),
-    (['tin'], "there is no folder 'tin', neither here nor under 'data'; did you mean 'tiny'?"),
-    (['synthetc'], "there is no folder 'synthetc', neither here nor under 'data'; did you mean 'synthetic'?"),
+    (['tin'], "no folder 'tin', neither here nor under 'data'; give the folder of a set; did you mean 'tiny'?"),
+    (['synthetc'], "give the folder of a set; did you mean 'synthetic'?"),
     (['./absent'], "there is no folder 'absent'"),
     (['tiny', '--plot', 'set.gif'], "'set.gif' is no name of a picture (known endings: .png, .svg, .pdf)"),
     (['tiny', '--plot', 'no/set.png'], "cannot write 'no/set.png': there is no folder"),

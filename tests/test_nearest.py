@@ -180,7 +180,7 @@ def test_without_faiss_the_error_names_the_extra() -> None:
     answer = subprocess.run([sys.executable, '-c', WITHOUT_FAISS], capture_output=True, text=True, check=False,
                             cwd=Path(nearest.__file__).parents[2])
     assert answer.stdout.count('\n') == 1, answer.stderr
-    assert "pip install faiss-cpu" in answer.stdout
+    assert 'pip install "dgmrec-pyg[ann]"' in answer.stdout
 
 
 def test_unknown_index_is_an_error(x: Tensor) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import dgmrec_pyg
+from dgmrec_pyg.errors import EXTRAS
 
 PACKAGE = Path(dgmrec_pyg.__file__).parent
 MODULES = sorted(PACKAGE.rglob('*.py'))
@@ -81,6 +82,21 @@ def test_every_imported_library_is_a_declared_dependency() -> None:
         if declared.isdisjoint({normalized(name) for name in sources.get(library, [library])})
     ]
     assert undeclared == []
+
+
+def test_each_extra_brings_its_libraries() -> None:
+    needs = [re.split(r'[^\w.-]', need)[0] + need.partition(';')[2] for need in distribution().requires or []]
+    packages = importlib.metadata.packages_distributions()
+    installed = EXTRAS.keys() & packages.keys()
+    assert installed
+    for library in installed:
+        assert any(f'{name} extra == "{EXTRAS[library]}"' in needs for name in packages[library]), library
+
+
+def test_all_hints_to_install_name_an_extra() -> None:
+    benchmarks = sorted((PACKAGE.parent / 'benchmarks').glob('*.py'))
+    assert [path.name for path in [*MODULES, *benchmarks] if 'pip install' in path.read_text(encoding='utf-8')] == [
+        'errors.py']
 
 
 @pytest.mark.parametrize('command', ['run', 'recommend', 'export', 'info', 'demo'])

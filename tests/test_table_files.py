@@ -47,7 +47,7 @@ def test_bad_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(UserError, match=message):
             check_table_path(path)
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
-    with pytest.raises(UserError, match='pip install pyarrow'):
+    with pytest.raises(UserError, match=r'pip install "dgmrec-pyg\[parquet\]"'):
         check_table_path(tmp_path / 'a.parquet')
 
 

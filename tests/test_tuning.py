@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import re
 import signal
 from dataclasses import fields
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from small_set import write_small_set
 
 from dgmrec_pyg.config import TrainingConfig, load_preset, preset_names
-from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.errors import UserError, install_hint
 from dgmrec_pyg.experiment import resolve_settings
 from dgmrec_pyg.loading import RunSettings
 from dgmrec_pyg.nn import MODELS
@@ -205,7 +206,7 @@ def test_libraries_are_asked_for_where_they_are_missing(library: str, option: st
                                                         monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None if name == library else found(name))
-    with pytest.raises(UserError, match=f'^{option} needs {library}: pip install {library}$'):
+    with pytest.raises(UserError, match=f'^{option} needs {library}: {re.escape(install_hint(library))}$'):
         TuningSettings(3, tmp_path, tensorboard=True)
 
 
@@ -270,6 +271,19 @@ def test_trials_do_not_see_the_test_split(folder: Path) -> None:
     without_seconds = [[{**one, 'seconds': ''} for one in rows(f'{name}/trials.csv')] for name in 'ab']
     assert without_seconds[0] == without_seconds[1]
     assert rows('a/results.csv')[0]['test recall@20'] != rows('b/results.csv')[0]['test recall@20']
+
+
+def test_what_is_said_fits_a_terminal(folder: Path) -> None:
+    said: list[str] = []
+    tune(make_run(), TuningSettings(2, Path('out')), said.append)
+    trials = [line for line in said if ', trial ' in line]
+    assert [line.split(': ')[0] for line in trials] == ['bprmf, trial 1 of 2', 'bprmf, trial 2 of 2']
+    [best] = [line for line in said if 'training with the settings' in line]
+    first, *settings = best.splitlines()
+    drawn = {one.split('=')[0]: float(one.split('=')[1]) for line in settings for one in line.split()}
+    [row] = [row for row in rows('out/trials.csv') if first.endswith(f" trial {row['trial']}")]
+    assert drawn == {name: pytest.approx(float(row[name]), rel=1e-3) for name in SEARCH_SPACES['bprmf']}
+    assert max(map(len, [*trials, *best.splitlines()])) <= 90
 
 
 def test_what_is_given_is_not_searched(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from dgmrec_pyg.datasets.mmrec import (
     check_same_rows,
     find_feature_files,
     find_inter_file,
+    items_file,
     no_features,
 )
 from dgmrec_pyg.datasets.npy import NpyHeader, open_matrix, read_matrix
@@ -63,9 +65,9 @@ def find_problems(folder: str | os.PathLike[str]) -> list[str]:
                         '_feat.npy files')
     problems = _Problems()
     headers = _check_features(folder, problems)
-    first = next(iter(headers), None)
-    num_items = None if first is None else headers[first].shape[0]
-    num_users = _check_interactions(folder, problems, num_items, first.name if first else '')
+    feature_file = items_file(headers) if headers else None
+    num_items = None if feature_file is None else headers[feature_file].shape[0]
+    num_users = _check_interactions(folder, problems, num_items, feature_file.name if feature_file else '')
     # Lines of users beyond the last one are left out, so a file of users can be read whatever their number.
     _check_raw_ids(folder, problems, {'user': num_users or 0, 'item': num_items})
     if num_items is not None:
@@ -100,6 +102,7 @@ def _check_features(folder: Path, problems: _Problems) -> dict[Path, NpyHeader]:
 def _check_interactions(folder: Path, problems: _Problems, num_items: int | None, feature_file: str) -> int | None:
     """Checks the interactions; returns the number of users, if it can be told."""
     values: dict[str, np.ndarray] = {}
+    before = len(problems.found)
     with problems.collect():
         path = find_inter_file(folder)
         check_file(folder, path)
@@ -115,7 +118,14 @@ def _check_interactions(folder: Path, problems: _Problems, num_items: int | None
                     check_limit(path, table[name], numbers, num_items or 0, feature_file)
         if {'userID', 'x_label'} <= values.keys():
             _check_splits(path, values['userID'], values['x_label'], problems)
+    problems.found[before:] = sorted(problems.found[before:], key=_line)
     return int(values['userID'].max()) + 1 if 'userID' in values else None
+
+
+def _line(problem: str) -> int:
+    """The line that a problem speaks of; 0 where it is no single one."""
+    found = re.search(r"' line (\d+): ", problem)
+    return int(found[1]) if found else 0
 
 
 def _check_splits(path: Path, user: np.ndarray, label: np.ndarray, problems: _Problems) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -117,10 +118,9 @@ def find_inter_file(folder: Path) -> Path:
     Raises:
         UserError: If there is no such folder, no such file, or several.
     """
-    folder = folder.absolute()
     if not folder.is_dir():
         raise UserError(f"there is no folder '{folder}'; give the folder that holds the .inter and _feat.npy files")
-    usual = folder / f'{folder.name}.inter'
+    usual = folder / f'{os.path.basename(os.path.abspath(folder))}.inter'
     found = [usual] if usual.is_file() else _visible(folder, '*.inter')
     if not found:
         raise UserError(f"'{folder}' holds no .inter file; put the interactions into '{usual.name}' there "
@@ -214,12 +214,22 @@ def _open_features(folder: Path) -> dict[Path, NpyHeader]:
 
 def no_features(folder: Path) -> UserError:
     """Returns the error for a set without a feature file."""
-    return UserError(f"'{folder.absolute()}' holds no features; put a file <modality>{FEATURE_SUFFIX} there for each "
+    return UserError(f"'{folder}' holds no features; put a file <modality>{FEATURE_SUFFIX} there for each "
                      f'modality, such as image{FEATURE_SUFFIX}, with a row per item')
 
 
+def items_file(headers: Mapping[Path, NpyHeader]) -> Path:
+    """Returns the feature file that tells the number of items: the first one with as many rows as most have.
+
+    Args:
+        headers (Mapping): The headers of all files, one at least.
+    """
+    rows = [header.shape[0] for header in headers.values()]
+    return list(headers)[rows.index(Counter(rows).most_common(1)[0][0])]
+
+
 def check_same_rows(path: Path, headers: Mapping[Path, NpyHeader]) -> None:
-    """Checks that a feature file has as many rows as the first one.
+    """Checks that a feature file has as many rows as :func:`items_file`.
 
     Args:
         path (Path): The file.
@@ -228,10 +238,10 @@ def check_same_rows(path: Path, headers: Mapping[Path, NpyHeader]) -> None:
     Raises:
         UserError: If it has not.
     """
-    first, header = next(iter(headers.items()))
-    rows, found = header.shape[0], headers[path].shape[0]
+    other = items_file(headers)
+    rows, found = headers[other].shape[0], headers[path].shape[0]
     if found != rows:
-        raise UserError(f"'{path}' has {found:,} rows but '{first.name}' has {rows:,}; every modality needs one row "
+        raise UserError(f"'{path}' has {found:,} rows but '{other.name}' has {rows:,}; every modality needs one row "
                         'per item (NaN throughout where it is missing)')
 
 
@@ -264,5 +274,6 @@ FEATURE_CHECKS = (_check_infinite, _check_whole_rows, _check_observed)
 def _reject_rows(path: Path, rows: np.ndarray, what: str) -> None:
     if rows.size:
         shown = ', '.join(map(str, rows[:SHOWN_ROWS])) + (', ...' if rows.size > SHOWN_ROWS else '')
-        raise UserError(f"'{path}' has {what} in row {shown} ({rows.size:,} such, counted from 0); give numbers, or "
-                        'NaN in the whole row of an item that lacks the modality')
+        place, number = ('row', '') if rows.size == 1 else ('rows', f'{rows.size:,} such, ')
+        raise UserError(f"'{path}' has {what} in {place} {shown} ({number}counted from 0); give numbers, or NaN in the "
+                        'whole row of an item that lacks the modality')

@@ -156,8 +156,8 @@ def _choose_mask_file(folder: Path, missing: str | float | os.PathLike[str]) -> 
                         'MissingModality draws a mask of any ratio')
     path = Path(missing).expanduser()
     if not path.is_file():
-        raise UserError(f"there is no mask file '{path}'{near_miss(str(missing), [AUTO, NONE])}; give '{AUTO}', "
-                        f"'{NONE}', a ratio or a mask file")
+        raise UserError(f"there is no mask file '{path}'; give '{AUTO}', '{NONE}', a ratio or a mask file"
+                        + near_miss(str(missing), [AUTO, NONE]))
     return path
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dgmrec_pyg.datasets.download import fetch, file_sha256, one_line
-from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.errors import UserError, install_hint
 from dgmrec_pyg.files import write_text
 from dgmrec_pyg.reading import read_json
 
@@ -130,8 +130,8 @@ def _list_files(source: Source, folder: Path, list_files: Callable[[], dict[str,
     except Exception as error:  # gdown raises many, and not the same in every version
         reason = one_line(error)
         cause = error
-    raise UserError(f"cannot fetch '{source.name}' ({reason}): with a network and pip install gdown "
-                    f'try again, or {_by_hand(source, folder)}') from cause
+    raise UserError(f"cannot fetch '{source.name}' ({reason}): with a network and "
+                    f'{install_hint("gdown")} try again, or {_by_hand(source, folder)}') from cause
 
 
 def _fetch_file(url: str, file: SourceFile, folder: Path) -> None:

@@ -22,7 +22,7 @@ from dgmrec_pyg.errors import UserError
 from dgmrec_pyg.inference import FinishedRun
 from dgmrec_pyg.pages import content_hash, template_environment
 
-LOOPBACK = ('127.0.0.1', 'localhost')
+LOOPBACK = ('127.0.0.1', 'localhost', '[::1]', '[')  # Starlette before 1.8 cuts '[::1]' off at its first colon.
 
 
 class Pages:

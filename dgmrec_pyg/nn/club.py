@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import Linear, ReLU, Sequential, Tanh
 
+from dgmrec_pyg.nn.checks import check_rows
+
 
 class CLUB(torch.nn.Module):
     r"""The sampled contrastive log-ratio upper bound from the `"CLUB: A Contrastive Log-ratio Upper Bound of Mutual
@@ -19,6 +21,9 @@ class CLUB(torch.nn.Module):
         out_channels (int): Size of :math:`\mathbf{y}`.
         hidden_channels (int): Size of the hidden layers. (default: :obj:`32`)
 
+    Raises:
+        UserError: If a call is given something of another size.
+
     Shapes:
         - **x:** :math:`(N, C_{in})`, **y:** :math:`(N, C_{out})`
         - **output:** scalar
@@ -26,6 +31,8 @@ class CLUB(torch.nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, hidden_channels: int = 32) -> None:
         super().__init__()
+        self.in_channels = in_channels
+        self.out_channels = out_channels
         self.mean = Sequential(Linear(in_channels, hidden_channels), ReLU(), Linear(hidden_channels, out_channels))
         self.log_variance = Sequential(Linear(in_channels, hidden_channels), ReLU(),
                                        Linear(hidden_channels, out_channels), Tanh())
@@ -40,6 +47,7 @@ class CLUB(torch.nn.Module):
             permutation (torch.Tensor, optional): The shuffle, int64 ``[N]``. (default: drawn)
             generator (torch.Generator, optional): Draws the shuffle. (default: the global one)
         """
+        self._check(x, y)
         if permutation is None:
             permutation = torch.randperm(y.size(0), generator=generator, device=y.device)
         mean, inverse_variance = self.mean(x), self.log_variance(x).neg().exp()
@@ -49,8 +57,14 @@ class CLUB(torch.nn.Module):
 
     def learning_loss(self, x: Tensor, y: Tensor) -> Tensor:
         """Computes the negative log-likelihood of :obj:`y` given :obj:`x` without its constants, a scalar."""
+        self._check(x, y)
         mean, log_variance = self.mean(x), self.log_variance(x)
         return ((mean - y).square() * log_variance.neg().exp() + log_variance).sum(dim=1).mean()
 
+    def _check(self, x: Tensor, y: Tensor) -> None:
+        """A single column of y would be compared with every column of its prediction."""
+        check_rows('x', x, self.in_channels)
+        check_rows('y', y, self.out_channels, x.size(0))
+
     def __repr__(self) -> str:
-        return f'{self.__class__.__name__}({self.mean[0].in_features}, {self.mean[2].out_features})'
+        return f'{self.__class__.__name__}({self.in_channels}, {self.out_channels})'

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.nn.checks import check_rows
+
 _EXTRA_COLUMNS = 16  # What the randomized decomposition computes beyond the columns that are kept.
 
 
@@ -21,6 +24,9 @@ class FeatureProjection(torch.nn.Module):
         x (torch.Tensor): Observed features, finite, ``[N, F]``.
         channels (int): Number of directions to keep, at most; there are never more than rows or columns.
 
+    Raises:
+        UserError: If the features are not finite, or a call is given something of another size.
+
     Shapes:
         - **input:** :math:`(I, F)`
         - **output:** :math:`(I, C)` with :math:`C = \min(channels, F, N)`, at least 1
@@ -30,14 +36,19 @@ class FeatureProjection(torch.nn.Module):
 
     def __init__(self, x: Tensor, channels: int) -> None:
         super().__init__()
+        check_rows('features', x)
+        if not x.isfinite().all():
+            raise UserError('features must be finite; leave out the rows of missing items')
         self.register_buffer('basis', _leading_directions(x, max(min(channels, *x.shape), 1)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the narrow form of features."""
+        check_rows('features', x, self.basis.size(0))
         return x @ self.basis
 
     def inverse(self, z: Tensor) -> Tensor:
         """Returns features ``[I, F]`` of the narrow form ``[I, C]``."""
+        check_rows('narrow features', z, self.basis.size(1))
         return z @ self.basis.t()
 
     def __repr__(self) -> str:

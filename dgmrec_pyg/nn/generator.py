@@ -38,8 +38,8 @@ def perturb(x: Tensor, scale: float = 0.1, generator: torch.Generator | None = N
 
 
 def _fill_uniform(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Fills a tensor with uniform numbers from 0 up, to be brought to some length. They are whole ones below 2**16, four
-    of which are cut from one draw of 64 bits: drawing each by itself takes a twentieth of a training step on CPU."""
+    """Fills a tensor with uniform numbers from 0 up, to be brought to some length. They are whole ones below 2**16,
+    four of which are cut from one draw of 64 bits: drawing each by itself takes a twentieth of a step on CPU."""
     drawn = torch.randint(-2**63, 2**63 - 1, (-(-x.numel() // 4), ), generator=generator, device=x.device)
     return x.copy_(drawn.view(torch.uint16)[:x.numel()].view(x.shape))
 
@@ -165,10 +165,10 @@ class ModalityGenerator(torch.nn.Module):
                 training mode only. (default: the global one)
         """
         scale = self.noise_scale if self.training else 0.0
+        wanted = {m: check_part('preference', preference, m, self.hidden_channels) for m in self.in_channels}
         return {
             modality: self.decode(modality, self.translate(modality, general),
-                                  self.generate_specific(modality, check_part('preference', preference, modality,
-                                                                              self.hidden_channels)), scale, generator)
+                                  self.generate_specific(modality, wanted[modality]), scale, generator)
             for modality in self.in_channels
         }
 

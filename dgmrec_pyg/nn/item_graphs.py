@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dgmrec_pyg.errors import UserError, check_name
 from dgmrec_pyg.nn.adjacency import Adjacency, make_adjacency
 from dgmrec_pyg.nn.conv import ModalityGraphConv
 from dgmrec_pyg.nn.knn_graph import blend_rows, build_knn_graph
@@ -49,6 +50,7 @@ class ItemGraphs(torch.nn.Module):
             features (Mapping[str, torch.Tensor]): For each modality ``[I, F_m]``.
         """
         for modality, x in features.items():
+            check_name('modality', modality, self.missing)
             graph = self._knn_graph(x, self.missing[modality])
             self.initial[modality] = self.current[modality] = self._adjacency(graph)
 
@@ -92,8 +94,17 @@ class ItemGraphs(torch.nn.Module):
         return self.conv(x, *self.graph(modality, role))
 
     def graph(self, modality: str, role: str = 'current') -> Adjacency:
-        """Returns one graph; see :meth:`forward`."""
-        return {'initial': self.initial, 'current': self.current}[role][modality]
+        """Returns one graph; see :meth:`forward`.
+
+        Raises:
+            UserError: If there is none.
+        """
+        roles = {'initial': self.initial, 'current': self.current}
+        check_name('role', role, roles)
+        if modality not in roles[role]:
+            built = ', '.join(roles[role]) or 'none'
+            raise UserError(f"there is no graph of '{modality}' (built: {built}); call build()")
+        return roles[role][modality]
 
     def _apply(self, fn: Any, recurse: bool = True) -> ItemGraphs:
         super()._apply(fn, recurse)

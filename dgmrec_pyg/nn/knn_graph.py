@@ -9,6 +9,8 @@ from torch import Tensor
 from torch_geometric.utils import coalesce, scatter
 
 from dgmrec_pyg.config import KNN_INDEX, KNN_MISSING
+from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.nn.checks import check_rows
 from dgmrec_pyg.nn.nearest import approximate_neighbors, exact_neighbors, rows_per_block
 
 
@@ -41,21 +43,24 @@ def build_knn_graph(x: Tensor, k: int, missing: Tensor | None = None, knn_missin
         tuple: ``edge_index`` ``[2, E]`` of (source = neighbor, target = item) and ``edge_weight`` ``[E]``.
 
     Raises:
-        ValueError: If :obj:`knn_missing` or :obj:`index` is not known, :obj:`k` is not positive, or a row that is used
-            is not finite.
-        UserError: If faiss is needed and not installed.
+        UserError: If :obj:`knn_missing` or :obj:`index` is not known, :obj:`k` is not positive, a shape does not fit,
+            a row that is used is not finite, or faiss is needed and not installed.
     """
     for name, value, known in (('knn_missing', knn_missing, KNN_MISSING), ('index', index, KNN_INDEX)):
         if value not in known:
-            raise ValueError(f"{name} must be one of {', '.join(known)} (got '{value}')")
+            raise UserError(f"{name} must be one of {', '.join(known)} (got '{value}')")
     if k < 1:
-        raise ValueError(f'k must be at least 1 (got {k})')
+        raise UserError(f'k must be at least 1 (got {k})')
+    check_rows('features', x)
     if missing is None:
         missing = torch.zeros(x.size(0), dtype=torch.bool, device=x.device)
+    if missing.dtype != torch.bool or missing.shape != x.shape[:1]:
+        raise UserError(f'missing must be bool of shape [{x.size(0)}], a value per item (got {missing.dtype} '
+                        f'{list(missing.shape)})')
     observed = ~missing if knn_missing == 'exclude_before' else torch.ones_like(missing)
     finite = torch.cat([block.isfinite().all(dim=1) for block in x.split(rows_per_block(x))])
     if not (finite | ~observed).all():
-        raise ValueError('features must be finite; impute missing items before their neighbors are looked for')
+        raise UserError('features must be finite; impute missing items before their neighbors are looked for')
     if index == 'approximate':
         neighbor, similarity = approximate_neighbors(x, k, observed, block_size)
     else:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.errors import UserError, install_hint
 
 _TILE_ITEMS = 16_384  # compared at a time with a block of rows: 16 MB of similarities with blocks of 256
 _BLOCK_VALUES = 2**21  # of a table that is gone through
@@ -141,7 +141,7 @@ def _make_index(x: Tensor, rows: Tensor) -> tuple[Tensor, Any]:
     try:
         index = KNNIndex(f'IVF{num_cells},SQ8')
     except ImportError as error:
-        raise UserError("approximate item graphs need faiss; pip install faiss-cpu, or take exact ones "
+        raise UserError(f"approximate item graphs need faiss: {install_hint('faiss')}, or take exact ones "
                         '(--set knn_index=exact)') from error
     # PyG's index makes its cells from what it is given first: a sample from everywhere, the same at every call.
     order = rows[torch.randperm(rows.numel(), generator=torch.Generator().manual_seed(0)).to(rows.device)]

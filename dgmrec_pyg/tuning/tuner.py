@@ -7,9 +7,8 @@ model trained once more with its best settings, and tested.
 from __future__ import annotations
 
 import copy
-import csv
-import io
 import json
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -30,7 +29,7 @@ from dgmrec_pyg.experiment import (
     resolve_settings,
     run_experiment,
 )
-from dgmrec_pyg.files import csv_cell, write_text
+from dgmrec_pyg.files import csv_cell, csv_text, write_text
 from dgmrec_pyg.loading import RunSettings, load_data
 from dgmrec_pyg.measuring import evaluators
 from dgmrec_pyg.memory import check_memory, memory_errors
@@ -106,10 +105,11 @@ def tune(run: RunSettings, tuning: TuningSettings, say: Say = lambda text: None)
     rows = []
     for name, study in studies.items():
         trials, best = study.trials(), study.best()
-        say(f'{name}: training with the settings of trial {best.number}' if best else f'{name}: nothing to tune')
+        say(f'{name}: training with the settings of trial {best.number}\n{_settings(best)}' if best else
+            f'{name}: nothing to tune')
         metrics = _train_best(runs[name], best, tuning, say)
         rows.append(_row(name, trials, metrics))
-    write_text(tuning.output / RESULTS, _csv([_HEADER, *rows]))
+    write_text(tuning.output / RESULTS, csv_text([_HEADER, *rows]))
     return table(_HEADER, rows)
 
 
@@ -226,9 +226,13 @@ def _line(model: str, trial: Trial, best: Trial | None, number: int) -> str:
         how = f'{METRIC} {trial.value:.4f}' + (f' in epoch {trial.epoch}' if trial.epoch else '')
     else:
         how = f'pruned after epoch {trial.epoch}' if trial.state == 'pruned' else f'failed ({trial.error})'
-    so_far = f'; best {best.value:.4f} of trial {best.number}' if best is not None else ''
+    so_far = '' if best is None else f'; best {best.value:.4f} (trial {best.number})'
+    return f'{model}, trial {trial.number} of {number}: {how}{so_far}; {trial.seconds:.1f} s'
+
+
+def _settings(trial: Trial) -> str:
     drawn = ' '.join(f'{name}={value:.4g}' for name, value in trial.settings.items())
-    return f'{model}, trial {trial.number} of {number}: {how}{so_far}; {trial.seconds:.1f} s; {drawn}'
+    return textwrap.fill(drawn, 80, initial_indent='  ', subsequent_indent='  ', break_on_hyphens=False)
 
 
 def _train_best(run: RunSettings, best: Trial | None, tuning: TuningSettings, say: Say) -> dict[str, Any]:
@@ -262,10 +266,4 @@ def _write_trials(path: Path, studies: Mapping[str, ModelStudy]) -> None:
     rows = [[name, trial.number, trial.state, '' if trial.value is None else trial.value, trial.epoch,
              f'{trial.seconds:.1f}', csv_cell(trial.error), *(trial.settings.get(setting, '') for setting in settings)]
             for name, trial in trials]
-    write_text(path, _csv([['model', 'trial', 'state', METRIC, 'epoch', 'seconds', 'error', *settings], *rows]))
-
-
-def _csv(rows: list[Any]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator='\n').writerows(rows)
-    return text.getvalue()
+    write_text(path, csv_text([['model', 'trial', 'state', METRIC, 'epoch', 'seconds', 'error', *settings], *rows]))

@@ -11,7 +11,9 @@ from torch_geometric.nn.conv import MessagePassing
 from torch_geometric.typing import Adj, OptTensor, SparseTensor
 from torch_geometric.utils import is_torch_sparse_tensor, spmm
 
+from dgmrec_pyg.errors import UserError
 from dgmrec_pyg.nn.adjacency import matmul, symmetric_weight, without_guessed_size
+from dgmrec_pyg.nn.checks import check_rows, explain_edges
 
 
 class LightGCNConv(MessagePassing):
@@ -59,11 +61,19 @@ class LightGCNConv(MessagePassing):
             size (tuple, optional): Number of sources and targets where target features are not given.
 
         Raises:
-            ValueError: If the number of targets is not known.
+            UserError: If the number of targets is not known, or something does not fit.
         """
         source, target = (x, x) if isinstance(x, Tensor) else x
+        check_rows('the features of sources', source)
         if size is None:
             size = self._size(source, target, edge_index)
+        try:
+            return self._propagate(source, edge_index, edge_weight, size)
+        except (IndexError, RuntimeError, ValueError):
+            explain_edges(edge_index, edge_weight, size)
+            raise
+
+    def _propagate(self, source: Tensor, edge_index: Adj, edge_weight: OptTensor, size: tuple[int, int]) -> Tensor:
         edge_index = without_guessed_size(edge_index, size)
         if self.normalize:
             edge_index, edge_weight = self._normalize(edge_index, edge_weight, size, source.dtype)
@@ -77,7 +87,7 @@ class LightGCNConv(MessagePassing):
             return edge_index.size(1), edge_index.size(0)
         if isinstance(edge_index, EdgeIndex) and edge_index.sparse_size(1) is not None:
             return source.size(0), edge_index.sparse_size(1)
-        raise ValueError('the number of targets is not known: pass target features or `size`')
+        raise UserError('the number of targets is not known: pass target features or `size`')
 
     @staticmethod
     def _normalize(edge_index: Adj, edge_weight: OptTensor, size: tuple[int, int],
