@@ -17,8 +17,9 @@ import outputs
 import paired
 from cell_worker import Task
 
-from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.errors import UserError, check_name
 from dgmrec_pyg.evaluation import Interval
+from dgmrec_pyg.nn import MODELS
 from dgmrec_pyg.results import ResultFile
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def tasks(arguments: argparse.Namespace) -> list[Task]:
     """Returns a task per seed and model; whole seeds come first."""
+    if arguments.against is not None:  # Its cells may be there already, so it need not be among --models.
+        check_name('model', arguments.against, MODELS)
     return [cells.make_task(arguments, {'model': model, 'seed': seed},
                             cells.base_run(arguments, model, seed, **cells.given_mask(arguments)))
             for seed in arguments.seeds for model in arguments.models]

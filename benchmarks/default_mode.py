@@ -21,9 +21,10 @@ import numpy as np
 import torch
 from speed_report import RELEASED
 
-from dgmrec_pyg.command_line import run_command
+from dgmrec_pyg.command_line import make_main
 from dgmrec_pyg.errors import UserError
 from dgmrec_pyg.evaluation import detectable_difference, evaluation_users, paired_test
+from dgmrec_pyg.experiment import resolve_settings
 from dgmrec_pyg.files import write_text
 from dgmrec_pyg.loading import RunSettings, load_data
 from dgmrec_pyg.schema import INTERACTS, ITEM, USER, training_edges
@@ -58,10 +59,12 @@ def run_cell(arguments: argparse.Namespace, preset: str, seed: int) -> Path:
     """Returns the run directory of a cell, after running what is missing of it.
 
     Raises:
-        UserError: If the run ends with an error.
+        UserError: If the run ends with an error, or was made with other settings.
     """
     folder = arguments.runs / f'{Path(arguments.dataset).name}-{preset}-{seed}'
-    if not (folder / 'metrics.json').is_file():
+    if (folder / 'metrics.json').is_file():
+        _check_settings(folder, arguments, preset)
+    else:
         command = [sys.executable, '-m', 'dgmrec_pyg.run', '--dataset', arguments.dataset, '--root', arguments.root,
                    '--preset', preset, '--seed', str(seed), '--quiet', '--output', str(folder)]
         command += [] if arguments.epochs is None else ['--epochs', str(arguments.epochs)]
@@ -73,15 +76,29 @@ def run_cell(arguments: argparse.Namespace, preset: str, seed: int) -> Path:
     return folder
 
 
+def _check_settings(folder: Path, arguments: argparse.Namespace, preset: str) -> None:
+    """Refuses a finished run of other settings, such as of an earlier default or of fewer epochs."""
+    settings = () if arguments.epochs is None else (f'epochs={arguments.epochs}', )
+    run = RunSettings(dataset=arguments.dataset, root=arguments.root, preset=preset, settings=settings)
+    config = json.loads((folder / 'config.json').read_text(encoding='utf-8'))
+    for part, now in zip(('model', 'training'), resolve_settings(run), strict=True):
+        for name, value in now.to_dict().items():
+            before = config[part].get(name, value)
+            if before != value:
+                raise UserError(f"the run in '{folder}' was made with {name} {before!r}, now it is {value!r}; results "
+                                'are not mixed: give the same or choose another --runs')
+
+
 def read_cell(folder: Path, recall: float | None) -> dict[str, Any]:
     """Returns what a finished run came to."""
     metrics = json.loads((folder / 'metrics.json').read_text(encoding='utf-8'))
     lines = (folder / 'metrics.jsonl').read_text(encoding='utf-8').splitlines()
-    reached = [record['val'][METRIC] for record in map(json.loads, lines) if record['val'] is not None]
-    hits = [epoch for epoch, value in enumerate(reached, start=1) if recall is not None and value >= recall]
+    records = [json.loads(line) for line in lines]
+    hits = [record['epoch'] for record in records
+            if recall is not None and record['val'] is not None and record['val'][METRIC] >= recall]
     return {'seed': json.loads((folder / 'config.json').read_text(encoding='utf-8'))['run']['seed'],
             'val': metrics['val'][METRIC], 'test': metrics['test'][METRIC], 'test_ndcg': metrics['test'][f'ndcg@{K}'],
-            'best_epoch': metrics['best_epoch'], 'epochs': len(reached), 'epochs_to_recall': hits[0] if hits else None,
+            'best_epoch': metrics['best_epoch'], 'epochs': len(records), 'epochs_to_recall': hits[0] if hits else None,
             'seconds': metrics['seconds']}
 
 
@@ -167,11 +184,6 @@ def markdown(report: Mapping[str, Any]) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command line and returns the exit code."""
-    return run_command(_run, argv)
-
-
 def _run(argv: list[str]) -> int:
     arguments = build_parser().parse_args(argv)
     released = RELEASED.get(arguments.dataset, {})
@@ -194,6 +206,8 @@ def _run(argv: list[str]) -> int:
     print(markdown(report))
     return 0
 
+
+main = make_main(_run)
 
 if __name__ == '__main__':
     sys.exit(main())

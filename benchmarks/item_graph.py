@@ -26,10 +26,9 @@ from speed_report import open_pyplot
 from speed_worker import status_bytes
 from torch import Tensor
 
-from dgmrec_pyg.command_line import run_command
+from dgmrec_pyg.command_line import make_main, require_library
 from dgmrec_pyg.config import KNN_INDEX
 from dgmrec_pyg.console import table
-from dgmrec_pyg.errors import UserError
 from dgmrec_pyg.files import atomic_path, write_text
 from dgmrec_pyg.memory import LIBRARY_BYTES, require_bytes
 from dgmrec_pyg.nn import build_knn_graph
@@ -209,8 +208,7 @@ def count(text: str) -> int:
 def _run(argv: list[str]) -> int:
     """Measures, prints the table and writes ``item-graph.json`` and a plot."""
     arguments = build_parser().parse_args(argv)
-    if find_spec('faiss') is None:
-        raise UserError("the approximate way needs faiss; pip install faiss-cpu")
+    require_library('faiss', 'the approximate way')
     sizes = (2_000, 16, 200) if arguments.smoke else (arguments.items, arguments.channels, arguments.rows)
     task = Task(*sizes[:2], min(sizes[2], sizes[0]), arguments.k, arguments.seed)
     report = measure(task, arguments.threads)
@@ -224,10 +222,7 @@ def _run(argv: list[str]) -> int:
     return 0
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command line and returns the exit code."""
-    return run_command(_run, argv)
-
+main = make_main(_run)
 
 if __name__ == '__main__':
     sys.exit(main())

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.models import LightGCN as PyGModel
 
-from dgmrec_pyg.command_line import run_command
+from dgmrec_pyg.command_line import make_main
 from dgmrec_pyg.console import table
 from dgmrec_pyg.experiment import build_model, fit_model, resolve_settings
 from dgmrec_pyg.files import write_text
@@ -120,18 +120,6 @@ def summary(records: Sequence[dict[str, Any]]) -> str:
             f'{deviation:.4f}')
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command line.
-
-    Args:
-        argv (list, optional): The arguments. (default: those of the process)
-
-    Returns:
-        int: The exit code.
-    """
-    return run_command(_run, argv)
-
-
 def _run(argv: list[str]) -> int:
     arguments = build_parser().parse_args(argv)
     settings = () if arguments.epochs is None else (f'epochs={arguments.epochs}', )
@@ -147,6 +135,8 @@ def _run(argv: list[str]) -> int:
         'threads': torch.get_num_threads(), 'records': records}, indent=1) + '\n')
     return 0
 
+
+main = make_main(_run)
 
 if __name__ == '__main__':
     sys.exit(main())

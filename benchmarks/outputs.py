@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dgmrec_pyg.evaluation import Interval, mean_interval
-from dgmrec_pyg.files import atomic_path, csv_cell, write_text
+from dgmrec_pyg.files import atomic_path, csv_cell, csv_text, write_text
 from dgmrec_pyg.nn import MODELS
 from dgmrec_pyg.results import Cell, ResultFile
 
@@ -41,14 +39,10 @@ def _csv(results: ResultFile) -> str:
     axes = list(dict.fromkeys(axis for cell in results.cells for axis in cell.cell))
     columns = list(dict.fromkeys((split, name) for cell in results.cells for split, found in cell.metrics.items()
                                  for name in found))
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator='\n')
-    writer.writerow([*axes, 'status', 'seconds', 'best_epoch', *(f'{split} {name}' for split, name in columns)])
-    for cell in results.cells:
-        row = [*(cell.cell.get(axis, '') for axis in axes), cell.status, cell.seconds, cell.best_epoch,
-               *(_digits(cell.metrics.get(split, {}).get(name)) for split, name in columns)]
-        writer.writerow(map(csv_cell, row))
-    return file.getvalue()
+    header = [*axes, 'status', 'seconds', 'best_epoch', *(f'{split} {name}' for split, name in columns)]
+    rows = [[*(cell.cell.get(axis, '') for axis in axes), cell.status, cell.seconds, cell.best_epoch,
+             *(_digits(cell.metrics.get(split, {}).get(name)) for split, name in columns)] for cell in results.cells]
+    return csv_text([header, *(map(csv_cell, row) for row in rows)])
 
 
 def _digits(value: float | None) -> str:

@@ -19,7 +19,8 @@ from typing import IO, Any, cast
 
 import torch
 from shapes import Shape, make_set
-from textbook import TextbookDGMRec, info_nce
+from textbook import TextbookDGMRec
+from textbook_losses import info_nce
 from textbook_training import TextbookTrainer, evaluate
 from torch import Tensor
 from torch_geometric.data import HeteroData

@@ -2,17 +2,18 @@
 
 Products are COO ``torch.sparse.mm``, item graphs come from dense items x items similarities, InfoNCE is a cross
 entropy over all pairs of the batch, and every embedding is computed for all users and items. ``speed.py`` times the
-package against it, and the tests take it for the right answer; ``textbook_training.py`` trains and evaluates it.
+package against it, and the tests take it for the right answer; ``textbook_losses.py`` has the terms of its
+loss, ``textbook_training.py`` trains and evaluates it.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import combinations
 
 import torch
 import torch.nn.functional as F
+from textbook_losses import loss_terms, total
 from torch import Tensor
 from torch.nn import Embedding, Linear, ModuleDict, Parameter, ParameterDict, Sequential, Tanh
 from torch_geometric.data import HeteroData
@@ -42,6 +43,9 @@ class Forward:
 
 class TextbookDGMRec(torch.nn.Module):
     """The model of :class:`dgmrec_pyg.nn.DGMRec`, with its names of parameters, without held-out new items.
+
+    Features stay on the scale on which they are given, and what is missing is generated from encodings, before each
+    epoch, whatever :obj:`feature_scale` and :obj:`generate_from` say.
 
     Args:
         data (HeteroData): A graph in the package's schema, on the device to compute on.
@@ -165,117 +169,15 @@ class TextbookDGMRec(torch.nn.Module):
         user, item = self.fuse(self.forward(initial=self.config.inference_graph == 'initial'))
         return (F.normalize(user), F.normalize(item)) if self.config.ranking_loss == 'softmax' else (user, item)
 
-    # Losses ###########################################################################################################
-
-    def ranking_loss(self, user_z: Tensor, item_z: Tensor, user: Tensor, pos: Tensor, neg: Tensor) -> Tensor:
-        """BPR of products, or the cross entropy of cosines to the positive and to all negatives of the batch."""
-        if self.config.ranking_loss == 'bpr':
-            margin = (user_z[user] * item_z[pos]).sum(dim=1) - (user_z[user] * item_z[neg]).sum(dim=1)
-            return -F.logsigmoid(margin).mean()
-        of_user, item_z = F.normalize(user_z)[user], F.normalize(item_z)
-        negatives = (neg[:self.config.contrastive_pairs] if self.config.contrastive_pairs else neg).unique()
-        scores = torch.cat([(of_user * item_z[pos]).sum(dim=1, keepdim=True), of_user @ item_z[negatives].t()], dim=1)
-        return F.cross_entropy(scores / self.config.ranking_temperature, torch.zeros_like(user))
-
     def loss_terms(self, user: Tensor, pos: Tensor, neg: Tensor, permutation: Tensor | None = None
                    ) -> dict[str, Tensor]:
         """The unweighted terms that have a weight, for a batch of triples."""
-        made, config = self.forward(), self.config
-        user_z, item_z = self.fuse(made)
-        norms = made.user[user].norm() + made.item[pos].norm() + made.item[neg].norm()
-        terms = {config.ranking_loss: self.ranking_loss(user_z, item_z, user, pos, neg),
-                 'embedding_reg': 1e-5 * norms / len(user)}
-        items = torch.cat([pos, neg]).unique()
-        if config.feature_reg_weight:
-            terms['feature_reg'] = sum((made.item_general[m] + made.item_specific[m])[pos].norm()
-                                       for m in self.modalities) / len(pos)
-        if config.reconstruction_weight:
-            terms['reconstruction'] = self.reconstruction(made, items)
-        if config.club_weight:
-            if permutation is None:
-                permutation = torch.randperm(self.num_items, device=user.device)
-            terms['club'] = self.mutual_information(made, permutation)
-        if config.inter_modal_weight:
-            terms['inter_modal'] = self.inter_modal(made, user, items)
-        if config.intra_modal_weight:
-            terms['intra_modal'] = self.intra_modal(made, user, pos)
-        if config.behavior_alignment_weight:
-            t = config.behavior_alignment_temperature
-            terms['behavior_alignment'] = (info_nce(made.item[pos], total(made.item_general)[pos], t)
-                                           + info_nce(made.user[user], total(made.user_general)[user], t))
-        if config.generation_weight:
-            terms['generation'] = self.generation(made, items)
-        if config.feature_generation_weight:
-            terms['feature_generation'] = self.feature_generation(made, items)
-        return terms
+        return loss_terms(self, user, pos, neg, permutation)
 
     def loss(self, user: Tensor, pos: Tensor, neg: Tensor, permutation: Tensor | None = None) -> Tensor:
         """The weighted sum of the terms."""
         return sum(getattr(self.config, f'{name}_weight', 1.0) * term
                    for name, term in self.loss_terms(user, pos, neg, permutation).items())
-
-    def reconstruction(self, made: Forward, items: Tensor) -> Tensor:
-        """Decoded against present features, on all items, the batch's, or those of them that have the modality."""
-        losses = []
-        for m in self.modalities:
-            rows = {'all': torch.arange(self.num_items, device=items.device), 'batch': items,
-                    'observed': items[~self.missing[m][items]]}[self.config.reconstruction_items]
-            parts = torch.cat([made.item_general[m], made.item_specific[m]], dim=1)[rows].detach()
-            decoded = self.generator_net['decoder'][m](self.perturb(parts))
-            losses.append(squared_error(decoded, self.feature_tables[m][rows]))
-        return sum(losses)
-
-    def mutual_information(self, made: Forward, permutation: Tensor) -> Tensor:
-        """The sampled bound of CLUB between specific and general parts, on all items."""
-        bounds = []
-        for m in self.modalities:
-            y = made.item_general[m]
-            mean = self.club[m].mean(made.item_specific[m])
-            variance = self.club[m].log_variance(made.item_specific[m]).exp()
-            positive, negative = -(mean - y) ** 2 / variance, -(mean - y[permutation]) ** 2 / variance
-            bounds.append((positive.sum(dim=1) - negative.sum(dim=1)).mean() / 2)
-        return sum(bounds)
-
-    def inter_modal(self, made: Forward, user: Tensor, items: Tensor) -> Tensor:
-        """The modalities' general parts against each other."""
-        complete = items[~torch.stack([self.missing[m][items] for m in self.modalities]).any(dim=0)]
-        t = self.config.inter_modal_temperature
-        return sum(info_nce(made.general[a][complete], made.general[b][complete], t)
-                   + info_nce(made.user_general[a][user], made.user_general[b][user], t)
-                   for a, b in combinations(self.modalities, 2))
-
-    def intra_modal(self, made: Forward, user: Tensor, pos: Tensor) -> Tensor:
-        """Users against their items."""
-        t_intra, t_inter = self.config.intra_modal_temperature, self.config.inter_modal_temperature
-        return (info_nce(made.user[user], made.item[pos], t_intra)
-                + info_nce(total(made.user_general)[user], total(made.item_general)[pos], t_inter)
-                + sum(info_nce(made.user_specific[m][user], made.item_specific[m][pos], t_intra)
-                      for m in self.modalities))
-
-    def generation(self, made: Forward, items: Tensor) -> Tensor:
-        """Generated against encoded specific parts, and translated against filtered general parts."""
-        complete = items[~torch.stack([self.missing[m][items] for m in self.modalities]).any(dim=0)]
-        losses = []
-        for m in self.modalities:
-            observed = items[~self.missing[m][items]]
-            others = torch.cat([made.item_general[o][complete] for o in self.modalities if o != m], dim=1)
-            specific = self.generator_net['specific'][m](self.perturb(made.preference[m][observed]))
-            translated = self.generator_net['translator'][m](self.perturb(others))
-            losses.append(squared_error(made.specific[m][observed], specific))
-            losses.append(squared_error(made.item_general[m][complete], translated))
-        return sum(losses)
-
-    def feature_generation(self, made: Forward, items: Tensor) -> Tensor:
-        """Features generated of encodings and preferences, which learn nothing from it, against present ones."""
-        losses = []
-        for m in self.modalities:
-            observed = items[~self.missing[m][items]]
-            others = torch.cat([made.general[o][observed] for o in self.modalities if o != m], dim=1).detach()
-            general = self.generator_net['translator'][m](others)
-            specific = self.generator_net['specific'][m](made.preference[m][observed].detach())
-            generated = self.generator_net['decoder'][m](self.perturb(torch.cat([general, specific], dim=1)))
-            losses.append(squared_error(generated, self.feature_tables[m][observed].detach()))
-        return sum(losses)
 
     def perturb(self, x: Tensor) -> Tensor:
         """Adds noise of a fixed length to each row."""
@@ -336,29 +238,11 @@ def coo(index: Tensor, value: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.sparse_coo_tensor(index, value, size, check_invariants=False).coalesce()
 
 
-def total(parts: dict[str, Tensor]) -> Tensor:
-    """The sum over the modalities."""
-    return torch.stack(list(parts.values())).sum(dim=0)
-
-
 def fill(x: Tensor, missing: Tensor, method: str) -> Tensor:
     """A copy of features whose missing rows are the mean of the others, or zeros."""
     x = x.clone()
     x[missing] = 0.0 if method == 'zero' or bool(missing.all()) else x[~missing].mean(dim=0)
     return x
-
-
-def squared_error(a: Tensor, b: Tensor) -> Tensor:
-    """Mean squared error; 0 of nothing."""
-    return F.mse_loss(a, b) if len(a) > 0 else a.new_zeros(())
-
-
-def info_nce(a: Tensor, b: Tensor, temperature: float) -> Tensor:
-    """Cross entropy of all cosine similarities with the diagonal as target; 0 of nothing."""
-    if len(a) == 0:
-        return a.new_zeros(())
-    logits = F.normalize(a) @ F.normalize(b).t() / temperature
-    return F.cross_entropy(logits, torch.arange(len(a), device=a.device))
 
 
 def item_graph(x: Tensor, k: int, missing: Tensor, knn_missing: str) -> Tensor:

@@ -11,9 +11,9 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import NoReturn, TextIO
+from typing import NoReturn, Protocol, TextIO
 
-from dgmrec_pyg.errors import UserError, near_miss, printable
+from dgmrec_pyg.errors import UserError, install_hint, near_miss, printable
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -44,14 +44,14 @@ def require_library(library: str, what: str) -> None:
     """Refuses an option whose library is not installed.
 
     Args:
-        library (str): The library, by the name of its package, which is also that of its module.
+        library (str): The library, by the name of its module, one of :obj:`~dgmrec_pyg.errors.EXTRAS`.
         what (str): What needs it, as the subject of the message.
 
     Raises:
         UserError: If it is not installed.
     """
     if importlib.util.find_spec(library) is None:
-        raise UserError(f'{what} needs {library}: pip install {library}')
+        raise UserError(f'{what} needs {library}: {install_hint(library)}')
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,6 +91,31 @@ def run_command(command: Callable[[list[str]], int], argv: list[str] | None) -> 
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+class Main(Protocol):
+    """The ``main`` of a command line.
+
+    Args:
+        argv (list, optional): The arguments. (default: those of the process)
+
+    Returns:
+        int: The exit code.
+    """
+
+    def __call__(self, argv: list[str] | None = None) -> int:
+        ...
+
+
+def make_main(command: Callable[[list[str]], int]) -> Main:
+    """Returns the ``main`` of a command, which runs it as :func:`run_command` does.
+
+    Args:
+        command (Callable): Takes the arguments and returns the exit code.
+    """
+    def main(argv: list[str] | None = None) -> int:
+        return run_command(command, argv)
+    return main
 
 
 def one_line(message: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from dgmrec_pyg.command_line import Parser, add_run_arguments, run_command
+from dgmrec_pyg.command_line import Parser, add_run_arguments, make_main
 from dgmrec_pyg.errors import printable
 
 
@@ -27,18 +27,6 @@ def build_parser() -> Parser:
     return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command line.
-
-    Args:
-        argv (list, optional): The arguments. (default: those of the process)
-
-    Returns:
-        int: The exit code.
-    """
-    return run_command(_export, argv)
-
-
 def _export(argv: list[str]) -> int:
     arguments = build_parser().parse_args(argv)
 
@@ -52,6 +40,8 @@ def _export(argv: list[str]) -> int:
         print(f'  {printable(path.name)}  {path.stat().st_size:,} bytes')
     return 0
 
+
+main = make_main(_export)
 
 if __name__ == '__main__':
     sys.exit(main())

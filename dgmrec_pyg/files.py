@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -86,6 +88,17 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding='utf-8')
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Returns rows as the text of a CSV file; text that others have written goes through :func:`csv_cell` before.
+
+    Args:
+        rows (Iterable): The rows.
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator='\n').writerows(rows)
+    return text.getvalue()
 
 
 def csv_cell(value: object) -> str:

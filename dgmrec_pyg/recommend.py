@@ -8,11 +8,14 @@ import warnings
 from typing import TYPE_CHECKING
 
 from dgmrec_pyg import console
-from dgmrec_pyg.command_line import Parser, add_run_arguments, run_command
+from dgmrec_pyg.command_line import Parser, add_run_arguments, make_main
 from dgmrec_pyg.errors import UserError, printable
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from dgmrec_pyg.inference import FinishedRun
+    from dgmrec_pyg.new_items import NewItems
 
 
 def build_parser() -> Parser:
@@ -49,18 +52,6 @@ def build_parser() -> Parser:
     return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command line.
-
-    Args:
-        argv (list, optional): The arguments. (default: those of the process)
-
-    Returns:
-        int: The exit code.
-    """
-    return run_command(_recommend, argv)
-
-
 def _parse(argv: list[str]) -> argparse.Namespace:
     arguments = build_parser().parse_args(argv)
     for_a_list = arguments.items is not None or arguments.items_file is not None
@@ -88,6 +79,26 @@ def _recommend(argv: list[str]) -> int:
     users = arguments.users if arguments.users_file is None else read_ids(arguments.users_file)
     items = arguments.items if arguments.items_file is None else read_ids(arguments.items_file)
     run = load_run(arguments.run, arguments.device, arguments.dataset, arguments.root)
+    _warn_of_large_k(arguments, run, new_items)
+    if users is not None and len(set(users)) < len(users):
+        warnings.warn('some users are given more than once; each is shown once', stacklevel=1)
+        users = list(dict.fromkeys(users))
+    choice = arguments.k, arguments.exclude_seen, candidates
+    if items is not None:
+        found = run.recommend_for_items(items, *choice)
+    elif arguments.who_wants is not None:
+        found = run.recommend_users(list(dict.fromkeys(arguments.who_wants)) or None, *choice, new_items)
+    else:
+        found = run.recommend(users, *choice, new_items)
+    if arguments.output is None:
+        print(_on_screen(found))
+    else:
+        write_table(found, arguments.output)
+        print(f'written to {printable(arguments.output)}: {len(found):,} recommendations')
+    return 0
+
+
+def _warn_of_large_k(arguments: argparse.Namespace, run: FinishedRun, new_items: NewItems | None) -> None:
     if arguments.who_wants is not None:
         number, ranked = run.model.num_users, 'users'
     else:
@@ -95,22 +106,6 @@ def _recommend(argv: list[str]) -> int:
     if arguments.k > number:
         warnings.warn(f'--k is {arguments.k:,}, but there are {number:,} {ranked}; all that are left are ranked',
                       stacklevel=1)
-    if users is not None and len(set(users)) < len(users):
-        warnings.warn('some users are given more than once; each is shown once', stacklevel=1)
-        users = list(dict.fromkeys(users))
-    if items is not None:
-        found = run.recommend_for_items(items, arguments.k, arguments.exclude_seen, candidates)
-    elif arguments.who_wants is not None:
-        found = run.recommend_users(list(dict.fromkeys(arguments.who_wants)) or None, arguments.k,
-                                    arguments.exclude_seen, candidates, new_items)
-    else:
-        found = run.recommend(users, arguments.k, arguments.exclude_seen, candidates, new_items)
-    if arguments.output is None:
-        print(_on_screen(found))
-    else:
-        write_table(found, arguments.output)
-        print(f'written to {printable(arguments.output)}: {len(found):,} recommendations')
-    return 0
 
 
 def _on_screen(found: pd.DataFrame) -> str:
@@ -120,6 +115,8 @@ def _on_screen(found: pd.DataFrame) -> str:
         cells.iloc[:, 0] = cells.iloc[:, 0].where(found['rank'] == 1, '')
     return console.table(list(cells), [[printable(cell) for cell in row] for row in cells.to_numpy().tolist()])
 
+
+main = make_main(_recommend)
 
 if __name__ == '__main__':
     sys.exit(main())

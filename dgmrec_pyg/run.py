@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dgmrec_pyg import console
-from dgmrec_pyg.command_line import INTERRUPTED, require_library, run_command
+from dgmrec_pyg.command_line import INTERRUPTED, make_main, require_library
 from dgmrec_pyg.errors import UserError, printable
 from dgmrec_pyg.run_arguments import MODELS, PRESETS, build_parser
 
@@ -53,18 +53,6 @@ def run_settings(arguments: argparse.Namespace) -> RunSettings:
     others = tuple(name for name in dict.fromkeys(compare) if name != arguments.model)
     return RunSettings(settings=tuple(settings), compare=others,
                        **{flag: getattr(arguments, flag) for flag in _RUN_FLAGS})
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command line.
-
-    Args:
-        argv (list, optional): The arguments. (default: those of the process)
-
-    Returns:
-        int: The exit code.
-    """
-    return run_command(_run, argv)
 
 
 def _run(argv: list[str]) -> int:
@@ -192,6 +180,8 @@ def _show(description: dict, dataset: str) -> None:
     if batches:
         print('\n' + batches)
 
+
+main = make_main(_run)
 
 if __name__ == '__main__':
     sys.exit(main())

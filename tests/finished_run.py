@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from small_set import NUM_ITEMS, NUM_USERS, write_masks, write_small_set
 
+from dgmrec_pyg.inference import FinishedRun
 from dgmrec_pyg.run import main
+from dgmrec_pyg.schema import missing_mask
 
 UNTRAINED = ('popularity', 'itemknn')
 USER_IDS = [f'u{user:03d}' for user in range(NUM_USERS)]
@@ -27,3 +30,9 @@ def make_run(folder: Path, *arguments: str, model: str = 'dgmrec', raw_ids: bool
     assert main(['--root', str(folder), '--dataset', 'tiny', '--model', model, '--output', str(folder / 'run'),
                  '--epochs', '2', '--quiet', *settings, *arguments]) == 0
     return folder / 'run'
+
+
+def item_that_lacks(run: FinishedRun, *modalities: str) -> int:
+    """The number of the first item that lacks these modalities and has the others."""
+    lacks = [missing_mask(run.data, m) == (m in modalities) for m in ('image', 'text')]
+    return int(torch.stack(lacks).all(dim=0).nonzero()[0])

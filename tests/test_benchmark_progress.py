@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
+import progress
 import pytest
 
 from dgmrec_pyg.loading import RunSettings
 from dgmrec_pyg.results import FAILED, Cell, Header, ResultFile
-
-BENCHMARKS = Path(__file__).resolve().parent.parent / 'benchmarks'
-
-
-@pytest.fixture(scope='module')
-def progress() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
-        import progress
-        yield progress
 
 
 def make_task(model: str, seed: int) -> object:
@@ -36,7 +25,7 @@ def results(tmp_path: Path) -> ResultFile:
     return ResultFile(tmp_path, Header('compare', 'tiktok', 'abc', ('recall@20', )))
 
 
-def test_the_time_left_goes_by_each_models_own_cells(progress: ModuleType, results: ResultFile) -> None:
+def test_the_time_left_goes_by_each_models_own_cells(results: ResultFile) -> None:
     tasks = [make_task(model, seed) for seed in (0, 1) for model in ('dgmrec', 'bprmf')]
     shown = progress.Progress(results, 4, tasks, jobs=1)
     assert shown.seconds_left() is None
@@ -49,14 +38,13 @@ def test_the_time_left_goes_by_each_models_own_cells(progress: ModuleType, resul
     assert shown.seconds_left() == 0.0
 
 
-def test_cells_of_earlier_runs_and_jobs_count_for_the_time_left(progress: ModuleType, results: ResultFile) -> None:
+def test_cells_of_earlier_runs_and_jobs_count_for_the_time_left(results: ResultFile) -> None:
     results.add(make_cell('dgmrec', 0, 100.0))
     tasks = [make_task('dgmrec', seed) for seed in (1, 2, 3)]
     assert progress.Progress(results, 4, tasks, jobs=2).seconds_left() == 150.0
 
 
-def test_cells_are_written_down_as_they_end(progress: ModuleType, results: ResultFile,
-                                            capsys: pytest.CaptureFixture[str]) -> None:
+def test_cells_are_written_down_as_they_end(results: ResultFile, capsys: pytest.CaptureFixture[str]) -> None:
     tasks = [make_task('dgmrec', 0), make_task('dgmrec', 1)]
     with progress.Progress(results, 2, tasks, jobs=1) as shown:
         shown.finish(tasks[0], (make_cell('dgmrec', 0, 130.0), None))
@@ -70,5 +58,5 @@ def test_cells_are_written_down_as_they_end(progress: ModuleType, results: Resul
 
 @pytest.mark.parametrize(('seconds', 'text'), [(0, '0 s'), (48.4, '48 s'), (99, '99 s'), (100, '2 min'),
                                                (720, '12 min'), (12_600, '3.5 h')])
-def test_durations(progress: ModuleType, seconds: float, text: str) -> None:
+def test_durations(seconds: float, text: str) -> None:
     assert progress.duration(seconds) == text

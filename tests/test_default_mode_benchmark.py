@@ -6,24 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
+import default_mode
 import numpy as np
 import pytest
 
 from dgmrec_pyg.loading import RunSettings
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / 'benchmarks'
-
-
-@pytest.fixture(scope='module')
-def default_mode() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
-        import default_mode
-        yield default_mode
 
 
 @pytest.fixture(scope='module')
@@ -41,7 +32,7 @@ def call(runs: Path, output: Path, *options: str) -> subprocess.CompletedProcess
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': path}, check=False)
 
 
-def test_results_are_those_of_the_runs(folders: tuple[Path, Path], default_mode: ModuleType) -> None:
+def test_results_are_those_of_the_runs(folders: tuple[Path, Path]) -> None:
     runs, output = folders
     report = json.loads((output / 'default-mode-synthetic.json').read_text())
     users = default_mode.TestUsers(RunSettings())
@@ -72,7 +63,24 @@ def test_an_unknown_set_is_one_line(tmp_path: Path) -> None:
     assert process.stderr.count('\n') == 1
 
 
-def test_the_tests_over_users(default_mode: ModuleType) -> None:
+def test_runs_of_other_settings_are_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    process = call(folders[0], tmp_path, '--epochs', '3')
+    assert process.returncode == 2
+    assert 'was made with epochs 2, now it is 3' in process.stderr
+    assert process.stderr.count('\n') == 1
+
+
+def test_epochs_to_a_recall_count_those_without_an_evaluation(tmp_path: Path) -> None:
+    (tmp_path / 'config.json').write_text(json.dumps({'run': {'seed': 0}}))
+    metrics = {'recall@20': 0.2, 'ndcg@20': 0.1}
+    (tmp_path / 'metrics.json').write_text(json.dumps({'val': metrics, 'test': metrics, 'best_epoch': 4, 'seconds': 1}))
+    records = [{'epoch': epoch, 'val': {'recall@20': epoch / 20} if epoch % 2 == 0 else None} for epoch in range(1, 5)]
+    (tmp_path / 'metrics.jsonl').write_text(''.join(json.dumps(record) + '\n' for record in records))
+    cell = default_mode.read_cell(tmp_path, 0.15)
+    assert (cell['epochs'], cell['epochs_to_recall']) == (4, 4)
+
+
+def test_the_tests_over_users() -> None:
     random = np.random.default_rng(0)
     released = [random.random(400) for _ in range(3)]
     better = {'reference': released, 'default': [x + 0.1 + 0.05 * random.standard_normal(400) for x in released]}

@@ -1,4 +1,4 @@
-"""Tests of dgmrec_pyg.demo: what the pages show of a finished run, and their HTML."""
+"""Tests of the pages of dgmrec_pyg.demo; what they show is tested in test_demo_explorer.py."""
 
 from __future__ import annotations
 
@@ -9,27 +9,22 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import torch
-from finished_run import ITEM_IDS, make_run
-from small_set import NUM_ITEMS, NUM_USERS
+from finished_run import ITEM_IDS, item_that_lacks, make_run
 from starlette.testclient import TestClient
 
 from dgmrec_pyg.demo.app import build_app, item_url, user_url
-from dgmrec_pyg.demo.bars import WIDTH, make_bars
-from dgmrec_pyg.demo.explorer import NUM_NEAREST, NUM_RECOMMENDED, Explorer
-from dgmrec_pyg.demo.views import percent
+from dgmrec_pyg.demo.explorer import NUM_RECOMMENDED, Explorer
 from dgmrec_pyg.inference import FinishedRun, load_run
 from dgmrec_pyg.loading import RunSettings
 from dgmrec_pyg.nn import LightGCN
-from dgmrec_pyg.schema import INTERACTS, ITEM, build_data, item_features, missing_mask
+from dgmrec_pyg.schema import INTERACTS, ITEM, build_data
 
 EVIL = '"><script>window.injected=1</script><img src=x onerror="window.injected=1">'
-PARTS = ['collaborative', 'general_image', 'general_text', 'specific_image', 'specific_text']
 
 
 @pytest.fixture(scope='module')
-def run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
-    """A finished run of DGMRec on a set with ids and names."""
-    return load_run(make_run(tmp_path_factory.mktemp('finished')))
+def run(finished: Path) -> FinishedRun:
+    return load_run(finished)
 
 
 @pytest.fixture(scope='module')
@@ -67,12 +62,6 @@ def links(page: str, kind: str) -> list[str]:
     return [parse_qs(urlsplit(url).query)['id'][0] for url in found if urlsplit(url).path == f'/{kind}']
 
 
-def item_that_lacks(run: FinishedRun, *modalities: str) -> int:
-    """The first item that lacks these modalities and has the others."""
-    lacks = [missing_mask(run.data, m) == (m in modalities) for m in ('image', 'text')]
-    return int(torch.stack(lacks).all(dim=0).nonzero()[0])
-
-
 def bare_run(tmp_path: Path, model: type = LightGCN, **arguments: object) -> FinishedRun:
     """A run of a model on a set of two users and three items without features, the second user without history."""
     data = build_data(num_users=2, num_items=3, edge_index=torch.tensor([[0, 0], [0, 2]]), features={})
@@ -82,118 +71,6 @@ def bare_run(tmp_path: Path, model: type = LightGCN, **arguments: object) -> Fin
                        model.from_data(data, None, torch.Generator().manual_seed(0)).eval())
 
 
-# What is found ########################################################################################################
-
-
-def test_a_user_s_recommendations_are_those_of_the_run(run: FinishedRun, explorer: Explorer) -> None:
-    view, frame = explorer.user(5), run.recommend(['u005'])
-    assert view.id == 'u005'
-    assert [one.item.id for one in view.recommendations] == frame['item'].tolist()
-    assert [one.item.name for one in view.recommendations] == frame['name'].tolist()
-    assert [one.score for one in view.recommendations] == pytest.approx(frame['score'].tolist(), abs=1e-6)
-    user, item = run.data[INTERACTS].edge_index
-    assert [one.id for one in view.history] == [ITEM_IDS[one] for one in item[user == 5].tolist()]
-    assert view.num_history == len(view.history)
-
-
-def test_parts_add_up_to_the_score(explorer: Explorer) -> None:
-    assert [part.key for part in explorer.parts] == PARTS
-    for one in explorer.user(5).recommendations:
-        assert list(one.parts) == PARTS
-        assert sum(one.parts.values()) == pytest.approx(one.score, abs=1e-5)
-
-
-def test_what_was_held_back_is_marked(run: FinishedRun, explorer: Explorer) -> None:
-    pairs = {split: set(map(tuple, run.data[INTERACTS][f'{key}_edge_label_index'].t().tolist()))
-             for split, key in (('validation', 'val'), ('test', 'test'))}
-    marked = 0
-    for user in range(8):
-        for one in explorer.user(user).recommendations:
-            pair = (user, ITEM_IDS.index(one.item.id))
-            assert one.held_back == next((split for split in pairs if pair in pairs[split]), '')
-            marked += one.held_back != ''
-    assert marked > 0
-
-
-@pytest.mark.parametrize('lacking', [(), ('image',), ('text',), ('image', 'text')])
-def test_nearest_items_are_those_of_a_naive_search(lacking: tuple[str, ...], run: FinishedRun, explorer: Explorer
-                                                   ) -> None:
-    number = item_that_lacks(run, *lacking)
-    view = explorer.item(number)
-    assert [one.name for one in view.modalities] == ['image', 'text']
-    for one in view.modalities:
-        assert one.status == ('generated' if one.name in lacking else 'observed')
-        assert view.item.status[one.name] == one.status
-        own, missing = item_features(run.data, one.name), missing_mask(run.data, one.name)
-        query = run.model.features(one.name)[number] if one.name in lacking else own[number]
-        cosine = {other: float(torch.dot(query / query.norm(), own[other] / own[other].norm()))
-                  for other in range(NUM_ITEMS) if not missing[other] and other != number}
-        best = sorted(cosine, key=lambda other: -cosine[other])[:NUM_NEAREST]
-        assert [item.id for item, _ in one.nearest] == [ITEM_IDS[other] for other in best]
-        assert [value for _, value in one.nearest] == pytest.approx([cosine[other] for other in best], abs=1e-5)
-
-
-def test_generated_features_are_held_against_the_hidden_ones(run: FinishedRun, explorer: Explorer) -> None:
-    number = item_that_lacks(run, 'image')
-    image, text = explorer.item(number).modalities
-    own, missing = item_features(run.data, 'image'), missing_mask(run.data, 'image')
-    generated, mean = run.model.features('image')[number], own[~missing].mean(dim=0)
-    cosine = torch.nn.functional.cosine_similarity
-    assert image.truth.centered_cosine == pytest.approx(float(cosine(generated - mean, own[number] - mean, dim=0)),
-                                                        abs=1e-5)
-    nearer = cosine(own[~missing], generated[None]) > cosine(own[number], generated, dim=0)
-    assert (image.truth.rank, image.truth.num_candidates) == (int(nearer.sum()) + 1, int((~missing).sum()) + 1)
-    assert list(image.strips) == ['generated', 'hidden']
-    assert list(text.strips) == ['observed']
-    assert text.truth is None
-
-
-def test_without_the_hidden_features_nothing_is_held_against_them(run: FinishedRun) -> None:
-    number = item_that_lacks(run, 'image')
-    data = run.data.clone()
-    data[ITEM].x_image = data[ITEM].x_image.masked_fill(data[ITEM].missing_image.unsqueeze(1), float('nan'))
-    image, _ = Explorer(FinishedRun(run.path, run.run, data, run.model)).item(number).modalities
-    assert (image.status, image.truth, list(image.strips)) == ('generated', None, ['generated'])
-    assert len(image.nearest) == NUM_NEAREST
-
-
-def test_strips_are_of_size_one(explorer: Explorer) -> None:
-    for one in explorer.item(3).modalities:
-        for values in one.strips.values():
-            assert len(values) == one.size
-            assert max(map(abs, values)) == pytest.approx(1.0)
-
-
-def test_examples_to_start_with(run: FinishedRun, explorer: Explorer) -> None:
-    view = explorer.start()
-    user, item = run.data[INTERACTS].edge_index
-    assert (view.num_users, view.num_items, view.num_interactions) == (NUM_USERS, NUM_ITEMS, user.numel())
-    assert [length for _, length in view.users] == sorted((length for _, length in view.users), reverse=True)
-    assert len({one for one, _ in view.users}) == len(view.users)
-    assert view.missing['image'] == pytest.approx(float(missing_mask(run.data, 'image').float().mean()))
-    assert set(view.items) == {'none', 'image', 'text', 'all'}
-    for lacking, items in view.items.items():
-        wanted = {'none': set(), 'all': {'image', 'text'}}.get(lacking, {lacking})
-        assert all(set(one.lacks) == wanted for one in items)
-        popularity = [int((item == ITEM_IDS.index(one.id)).sum()) for one in items]
-        assert popularity == sorted(popularity, reverse=True)
-
-
-def test_bars_add_up_around_their_zero() -> None:
-    bars = make_bars([{'a': 3.0, 'b': -1.0, 'c': 1.0}, {'a': 1.0, 'b': 0.0, 'c': -0.5}])
-    assert (bars.scale, bars.zero) == (WIDTH / 5, WIDTH / 5)
-    first, second = ([(one.key, one.x, one.width) for one in row] for row in bars.rows)
-    assert first == [('a', 200, 600), ('b', 0, 200), ('c', 800, 200)]
-    assert second == [('a', 200, 200), ('c', 100, 100)]
-    assert make_bars([{'a': 0.0}]).rows == [[]]
-
-
-@pytest.mark.parametrize(('share', 'text'), [
-    (0.9337, '93.4 %'), (0.0312, '3.12 %'), (-0.0031, '-0.31 %'), (-1e-9, '0.00 %'), (1.0, '100.0 %')])
-def test_shares_as_texts(share: float, text: str) -> None:
-    assert percent(share) == text
-
-
 # Pages ################################################################################################################
 
 
@@ -201,7 +78,7 @@ def test_the_user_page(site: Site, explorer: Explorer) -> None:
     page, view = site.get('/user?id=u005'), explorer.user(5)
     assert links(page, 'item') == [one.id for one in (*view.history, *(best.item for best in view.recommendations))]
     for one in view.recommendations:
-        for key in PARTS:
+        for key in one.parts:
             assert f'>{one.share(key)}</span>' in page
     text = text_of(page)
     assert 'User u005 History 6 items of training.' in text
@@ -229,6 +106,7 @@ def test_the_item_page(site: Site, run: FinishedRun, explorer: Explorer) -> None
     text = text_of(page)
     assert f'Item {ITEM_IDS[number]} Item no. {number} image generated text observed' in text
     assert 'Items whose image is nearest to what was generated' in text
+    assert f"Missing. Generated, 8 values, from the item's text and {len(users)} user" in text
     truth = view.modalities[0].truth
     assert f'that feature is number {truth.rank} of {truth.num_candidates};' in text
 
@@ -249,12 +127,11 @@ def test_the_start_page(site: Site, explorer: Explorer) -> None:
     page, view = site.get('/'), explorer.start()
     assert links(page, 'user') == [one for one, _ in view.users]
     assert links(page, 'item') == [one.id for items in view.items.values() for one in items]
-    assert '40 users 30 items' not in text_of(page)  # numbers stand under their names
     assert 'users 40 items 30 training interactions 240' in text_of(page)
 
 
 @pytest.mark.parametrize(('url', 'line', 'found'), [
-    ('/user?id=u00', "has no user 'u00'; did you mean 'u0", [f'u{one:03d}' for one in range(10)]),
+    ('/user?id=u00', "have ids such as 'u000'; did you mean 'u0", [f'u{one:03d}' for one in range(10)]),
     ('/item?id=no.+29', "has no item 'no. 29'", ['i029']),
     ('/item?id=nothing+like+it', "has no item 'nothing like it'", []),
     ('/nowhere', '/nowhere is no page of this run.', []),

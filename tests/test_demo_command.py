@@ -4,7 +4,6 @@ Chromium, its driver or selenium is not installed."""
 from __future__ import annotations
 
 import csv
-import json
 import os
 import signal
 import socket
@@ -12,11 +11,13 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from conftest import emulate
+from browsing import check_dark_mode, check_width, emulate, requested, show
 from finished_run import ITEM_IDS, make_run
 
 from dgmrec_pyg.demo.__main__ import main
@@ -50,8 +51,8 @@ def address(finished: Path) -> Iterator[str]:
     server.communicate(timeout=300)
 
 
-def start(run: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, '-m', 'dgmrec_pyg.demo', '--run', str(run), '--port', '0'],
+def start(run: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, '-m', 'dgmrec_pyg.demo', '--run', str(run), '--port', '0', *arguments],
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                             env={**os.environ, 'OMP_NUM_THREADS': '1'})
 
@@ -71,20 +72,10 @@ def wait_for(browser: Any, heading: str) -> None:
         lambda shown: shown.find_element('tag name', 'h1').text == heading)
 
 
-def requested(browser: Any) -> list[str]:
-    """What the browser asked for since this was last read, but for what stands in the address itself."""
-    messages = [json.loads(entry['message'])['message'] for entry in browser.get_log('performance')]
-    urls = [message['params']['request']['url'] for message in messages
-            if message['method'] == 'Network.requestWillBeSent']
-    return [url for url in urls if not url.startswith('data:')]
-
-
 @pytest.fixture
 def opened(browser: Any, address: str) -> Any:
     """A browser that shows the start page."""
-    for log in ('browser', 'performance'):
-        browser.get_log(log)
-    browser.get(address)
+    show(browser, address)
     return browser
 
 
@@ -158,19 +149,12 @@ def test_nothing_is_injected(path: str, opened: Any, address: str) -> None:
 @pytest.mark.parametrize('width', [360, 1200])
 @pytest.mark.parametrize('path', ['', 'user?id=u005', 'item?id=i003'])
 def test_no_page_is_wider_than_its_screen(path: str, width: int, opened: Any, address: str) -> None:
-    emulate(opened, width)
     opened.get(address + path)
-    assert opened.execute_script('return document.documentElement.scrollWidth') <= width
+    check_width(opened, width)
 
 
 def test_dark_mode(opened: Any) -> None:
-    script = 'const s = getComputedStyle(document.body); return [s.backgroundColor, s.color]'
-    colors = {}
-    for scheme in ('light', 'dark'):
-        emulate(opened, scheme=scheme)
-        colors[scheme] = [sum(map(int, color[4:-1].split(','))) for color in opened.execute_script(script)]
-    assert colors['light'][0] > 600 > 150 > colors['light'][1]
-    assert colors['dark'][0] < 150 < 600 < colors['dark'][1]
+    check_dark_mode(opened)
 
 
 def test_bars_are_as_long_as_their_scores(opened: Any, address: str, finished: Path) -> None:
@@ -201,22 +185,49 @@ def test_the_server_answers_and_ends_by_an_interrupt(finished: Path) -> None:
     assert server.returncode == 130
 
 
+def has_address(host: str) -> bool:
+    """Whether this machine can listen there."""
+    try:
+        socket.create_server((host, 0), family=socket.AF_INET6 if ':' in host else socket.AF_INET).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(('host', 'refused'), [('127.0.0.2', 400), ('::1', 400), ('::', 200)])
+def test_a_stranger_cannot_lead_a_name_of_his_to_this_machine(host: str, refused: int, finished: Path) -> None:
+    if not has_address(host):
+        pytest.skip(f'there is no address {host}')
+    server = start(finished, '--host', host)
+    try:
+        assert server.stdout is not None
+        address = server.stdout.readline().split()[0]
+        port = urlsplit(address).port
+        assert port is not None
+        found = {}
+        for name in (urlsplit(address).netloc, f'localhost:{port}', f'[::1]:{port}', 'evil.example'):
+            connection = HTTPConnection(host, port)
+            connection.request('GET', '/', headers={'Host': name})
+            found[name] = connection.getresponse().status
+            connection.close()
+    finally:
+        server.terminate()
+        server.communicate(timeout=300)
+    assert found.pop('evil.example') == refused
+    assert set(found.values()) == {200}
+
+
 def test_a_run_that_is_none(tmp_path: Path, capsys: Output) -> None:
     assert main(['--run', str(tmp_path), '--port', '0']) == 2
     assert capsys.readouterr().err == (f"error: '{tmp_path}' holds no run (config.json is not there); give a folder "
                                        'that dgmrec_pyg.run has written\n')
 
 
-@pytest.mark.parametrize(('lacking', 'message'), [
-    (['starlette'], 'the page needs starlette: pip install starlette'),
-    (['starlette', 'uvicorn'], 'the page needs starlette and uvicorn: pip install starlette uvicorn'),
-])
-def test_a_library_is_not_there(lacking: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: Output
-                                ) -> None:
-    for name in lacking:
-        monkeypatch.setitem(sys.modules, name, None)
+@pytest.mark.parametrize('library', ['starlette', 'uvicorn'])
+def test_a_library_is_not_there(library: str, monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
     assert main(['--run', 'absent']) == 2
-    assert capsys.readouterr().err == f'error: {message}\n'
+    assert capsys.readouterr().err == f'error: the page needs {library}: pip install "dgmrec-pyg[demo]"\n'
 
 
 def test_a_port_that_is_taken(capsys: Output) -> None:

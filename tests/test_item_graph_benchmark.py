@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
+import item_graph
 import pytest
 import torch
 
@@ -14,25 +13,14 @@ from dgmrec_pyg import memory
 from dgmrec_pyg.nn import build_knn_graph
 from dgmrec_pyg.nn.nearest import exact_neighbors
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / 'benchmarks'
-
-
-@pytest.fixture(scope='module')
-def item_graph() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
-        import item_graph
-        yield item_graph
-
 
 @pytest.fixture
-def in_this_process(item_graph: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process takes seconds to start; speed's tests start some."""
     monkeypatch.setattr(item_graph, 'in_own_process', lambda task, index, threads: item_graph.MEASURES[index](task))
 
 
-def test_smoke(item_graph: ModuleType, in_this_process: None, tmp_path: Path,
-               capsys: pytest.CaptureFixture[str]) -> None:
+def test_smoke(in_this_process: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip('faiss')
     assert item_graph.main(['--smoke', '--output', str(tmp_path)]) == 0
     report = json.loads((tmp_path / 'item-graph.json').read_text(encoding='utf-8'))
@@ -49,7 +37,7 @@ def test_smoke(item_graph: ModuleType, in_this_process: None, tmp_path: Path,
     assert (tmp_path / 'item-graph.png').stat().st_size > 1000
 
 
-def test_recall_is_that_of_the_chosen_rows(item_graph: ModuleType, in_this_process: None) -> None:
+def test_recall_is_that_of_the_chosen_rows(in_this_process: None) -> None:
     pytest.importorskip('faiss')
     task = item_graph.Task(items=1_500, channels=6, rows=40, k=4, seed=3)
     x, rows = item_graph.make_features(task), item_graph.chosen_rows(task)
@@ -60,8 +48,7 @@ def test_recall_is_that_of_the_chosen_rows(item_graph: ModuleType, in_this_proce
     assert item_graph.measure(task)['approximate']['recall'] == pytest.approx(sum(hits) / 160)
 
 
-def test_features_are_clustered_and_depend_on_the_seed_alone(item_graph: ModuleType,
-                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_are_clustered_and_depend_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     task = item_graph.Task(items=500, channels=64, rows=10)
     x = item_graph.make_features(task)
     assert x.shape == (500, 64)
@@ -73,7 +60,7 @@ def test_features_are_clustered_and_depend_on_the_seed_alone(item_graph: ModuleT
 
 
 def test_a_graph_that_does_not_fit_is_refused_before_anything_is_made(
-        item_graph: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
         capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip('faiss')
     monkeypatch.setattr(memory, 'available_bytes', lambda device: 4 * 2**30)
@@ -85,7 +72,7 @@ def test_a_graph_that_does_not_fit_is_refused_before_anything_is_made(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_million_items_are_taken_to_fit_into_four_gibibytes(item_graph: ModuleType) -> None:
+def test_a_million_items_are_taken_to_fit_into_four_gibibytes() -> None:
     task = item_graph.Task()
     assert (task.items, task.channels) == (1_000_000, 384)
     assert 2 * 4 * 384_000_000 < task.estimated_bytes() < 4 * 2**30

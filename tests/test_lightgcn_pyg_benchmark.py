@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
+import lightgcn_pyg
 import pytest
 import torch
 from model_training import draw_batch
@@ -15,18 +14,8 @@ from torch_geometric.data import HeteroData
 from dgmrec_pyg.nn import LightGCN
 from dgmrec_pyg.nn.models import LightGCNConfig
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / 'benchmarks'
 
-
-@pytest.fixture(scope='module')
-def lightgcn_pyg() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
-        import lightgcn_pyg
-        yield lightgcn_pyg
-
-
-def test_with_the_same_weights_it_is_ours(lightgcn_pyg: ModuleType, small_data: HeteroData) -> None:
+def test_with_the_same_weights_it_is_ours(small_data: HeteroData) -> None:
     config = LightGCNConfig(hidden_channels=8, embedding_reg_weight=0.5)
     ours, theirs = LightGCN.from_data(small_data, config), lightgcn_pyg.PyGLightGCN.from_data(small_data, config)
     with torch.no_grad():
@@ -37,7 +26,7 @@ def test_with_the_same_weights_it_is_ours(lightgcn_pyg: ModuleType, small_data: 
     torch.testing.assert_close(ours.loss(*batch), theirs.loss(*batch))
 
 
-def test_both_learn_alike(lightgcn_pyg: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_both_learn_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lightgcn_pyg.main(['--epochs', '3', '--seeds', '1', '2', '--output', str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     report = json.loads((tmp_path / 'lightgcn-pyg-synthetic.json').read_text(encoding='utf-8'))
@@ -53,6 +42,6 @@ def test_both_learn_alike(lightgcn_pyg: ModuleType, tmp_path: Path, capsys: pyte
     assert f'difference: {sum(differences) / 2:+.4f}' in shown
 
 
-def test_an_error_is_one_line(lightgcn_pyg: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lightgcn_pyg.main(['--dataset', 'nothing', '--root', str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith('error: ')

@@ -8,18 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from finished_run import make_run
 from small_set import SIZES
 
 from dgmrec_pyg.inference import load_run
 from dgmrec_pyg.recommend import main
 
 Output = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(scope='module')
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp('finished'))
 
 
 def lines(path: Path, *ids: str) -> str:

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,25 @@ def test_one_model_without_places_needs_no_picture(tmp_path: Path) -> None:
 ])
 def test_ticks_are_round_numbers(low: float, high: float, expected: list[str]) -> None:
     assert [text for _, text in drawing.ticks(low, high)] == expected
+
+
+@pytest.mark.parametrize('count', [1, 9, 10, 11, 40])
+def test_of_many_places_some_are_named_evenly_and_the_last(count: int) -> None:
+    kept = drawing.thinned(range(count))
+    assert kept[-1] == count - 1
+    assert len({after - before for before, after in pairwise(kept)}) <= 1
+    assert min(count, 5) <= len(kept) <= 9
+
+
+def test_large_whole_numbers_are_shown_in_full(tmp_path: Path) -> None:
+    """Six digits would make one of two seeds of a mask, and of a run."""
+    results = ResultFile(tmp_path, header())
+    for place, seed in ((20250101, 1234567), (20250102, 7654321)):
+        results.add(make_cell({'model': 'dgmrec', 'missing_seed': place, 'seed': seed}, 0.1))
+    page = report(tmp_path)
+    assert page.table('20250101', '20250102')
+    assert [row[1:3] for row in page.table('missing seed', 'seed')] == [
+        ['20250101', '1234567'], ['20250102', '7654321']]
 
 
 # Safety ###############################################################################################################

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import emulate
+from browsing import check_dark_mode, check_width, requested, show
 from report_case import failed_cell, make_cell, write_models, write_ratios, write_run
 
 from dgmrec_pyg.report.__main__ import main
@@ -22,15 +21,13 @@ def opened(browser: Any, tmp_path: Path) -> Any:
     for place in (0.0, 0.4):
         results.add(make_cell({'model': EVIL, 'missing_ratio': place, 'seed': 0}, 0.25))
     results.add(failed_cell({'model': 'slmrec', 'missing_ratio': 0.4, 'seed': 0}, f'no memory {EVIL}'))
-    return show(browser, tmp_path)
-
-
-def show(browser: Any, folder: Path) -> Any:
-    assert main([str(folder)]) == 0
-    for log in ('browser', 'performance'):
-        browser.get_log(log)
-    browser.get((folder / 'report.html').as_uri())
+    show_report(browser, tmp_path)
     return browser
+
+
+def show_report(browser: Any, folder: Path) -> None:
+    assert main([str(folder)]) == 0
+    show(browser, (folder / 'report.html').as_uri())
 
 
 def column(browser: Any, number: int, table: int = 0) -> list[str]:
@@ -45,10 +42,7 @@ def head(browser: Any, number: int, table: int = 0) -> Any:
 
 def test_no_errors_and_no_requests(opened: Any) -> None:
     assert opened.get_log('browser') == []
-    messages = [json.loads(entry['message'])['message'] for entry in opened.get_log('performance')]
-    asked = [message['params']['request']['url'] for message in messages
-             if message['method'] == 'Network.requestWillBeSent']
-    assert asked == [opened.current_url]
+    assert requested(opened) == [opened.current_url]
 
 
 def test_nothing_is_injected(opened: Any) -> None:
@@ -107,7 +101,7 @@ def test_numbers_sort_as_numbers(browser: Any, tmp_path: Path) -> None:
     results = write_models(tmp_path, models=())
     for name, value in (('model 9', 0.2), ('model 10', 1e-9), ('model 1', 0.3)):
         results.add(make_cell({'model': name, 'seed': 0}, value))
-    show(browser, tmp_path)
+    show_report(browser, tmp_path)
     head(browser, 2).find_element('tag name', 'button').click()
     assert column(browser, 0) == ['model 1', 'model 9', 'model 10']
     head(browser, 0).find_element('tag name', 'button').click()
@@ -116,32 +110,26 @@ def test_numbers_sort_as_numbers(browser: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('width', [360, 1200])
 def test_no_page_is_wider_than_its_screen(opened: Any, width: int) -> None:
-    emulate(opened, width)
-    assert opened.execute_script('return document.documentElement.scrollWidth') <= width
+    check_width(opened, width)
 
 
 def test_dark_mode(opened: Any) -> None:
-    script = 'const s = getComputedStyle(document.body); return [s.backgroundColor, s.color]'
-    colors = {}
-    for scheme in ('light', 'dark'):
-        emulate(opened, scheme=scheme)
-        colors[scheme] = [sum(map(int, color[4:-1].split(','))) for color in opened.execute_script(script)]
-    assert colors['light'][0] > 600 > 150 > colors['light'][1]
-    assert colors['dark'][0] < 150 < 600 < colors['dark'][1]
+    check_dark_mode(opened)
 
 
 def test_charts_are_drawn(opened: Any) -> None:
     """Lines have a size on the screen, within that of their picture."""
     assert len(opened.find_elements('tag name', 'figure')) == 2
-    for line in opened.find_elements('css selector', 'figure polyline')[:4]:
-        assert line.size['width'] > 50
+    widths = [line.size['width'] for line in opened.find_elements('css selector', 'figure polyline')]
+    assert len(widths) == 2 * 4  # metrics by models
+    assert min(widths) > 50
 
 
 def test_epochs_are_drawn(browser: Any, tmp_path: Path) -> None:
     """Lines go from left to right with the chosen epoch on them; terms are folded until asked for."""
     for seed in (0, 1):
         write_run(tmp_path / f'run{seed}', seed)
-    show(browser, tmp_path)
+    show_report(browser, tmp_path)
     validation, loss, *terms = browser.find_elements('tag name', 'figure')
     for figure in (validation, loss):
         assert [line.size['width'] > 100 for line in figure.find_elements('tag name', 'polyline')] == [True, True]

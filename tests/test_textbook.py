@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import make_data
 from model_training import draw_batch
+from textbook import TextbookDGMRec
+from textbook_training import TextbookTrainer, evaluate
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -21,7 +21,6 @@ from dgmrec_pyg.nn import DGMRec
 from dgmrec_pyg.schema import INTERACTS, ITEM, missing_key, missing_matrix, modality_names, training_edges
 from dgmrec_pyg.transforms import HoldOutNewItems, MissingModality
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / 'benchmarks'
 SIZES = {'audio': 6, 'image': 12, 'text': 8, 'video': 5}
 ALL_TERMS = {'generate_from': 'encodings',
              'hidden_channels': 16, 'noise_scale': 0.0, 'knn_k': 5, 'club_weight': 0.03, 'inter_modal_weight': 0.02,
@@ -34,16 +33,6 @@ SETTINGS = [
     {'inference_graph': 'initial', 'graph_refresh_rate': 1.0, 'reconstruction_items': 'batch'},
     {'graph_refresh_rate': 0.0, 'num_modality_layers': 1, 'num_layers': 2},
 ]
-
-
-@pytest.fixture(scope='module')
-def textbook() -> Iterator[SimpleNamespace]:
-    """What textbook.py and textbook_training.py offer."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
-        import textbook
-        import textbook_training
-        yield SimpleNamespace(**vars(textbook) | vars(textbook_training))
 
 
 def keep_one_that_lacks_several(data: HeteroData) -> None:
@@ -61,13 +50,13 @@ def keep_one_that_lacks_several(data: HeteroData) -> None:
 class Pair:
     """Both versions with the same parameters, float64 so that only the mathematics can differ."""
 
-    def __init__(self, textbook: SimpleNamespace, num_modalities: int, **settings: object) -> None:
+    def __init__(self, num_modalities: int, **settings: object) -> None:
         self.data = make_data(modalities=dict(list(SIZES.items())[:num_modalities]))
         self.config = DGMRecConfig().replace(**ALL_TERMS, **settings)
         if self.config.generate_for == 'single':
             keep_one_that_lacks_several(self.data)
         self.model = DGMRec.from_data(self.data, self.config, torch.Generator().manual_seed(3)).double()
-        self.simple = textbook.TextbookDGMRec(self.data, self.config).double().copy_from(self.model)
+        self.simple = TextbookDGMRec(self.data, self.config).double().copy_from(self.model)
         self.simple.build_graphs()
         self.model.item_graphs.build({m: self.model.features(m) for m in self.model.modalities})
         self.batch = draw_batch(self.data)
@@ -84,10 +73,10 @@ class Pair:
 
 @pytest.fixture(params=[(number, settings) for number in (2, 3, 4) for settings in SETTINGS],
                 ids=lambda param: f'{param[0]}-{"-".join(map(str, param[1].values())) or "default"}')
-def pair(request: pytest.FixtureRequest, textbook: SimpleNamespace) -> Iterator[Pair]:
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     torch.set_default_dtype(torch.float64)  # the weights of edges are made in it
     try:
-        yield Pair(textbook, request.param[0], **request.param[1])
+        yield Pair(request.param[0], **request.param[1])
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -138,11 +127,11 @@ def test_a_whole_epoch_gives_the_same_embeddings_features_and_graphs(pair: Pair)
 
 @pytest.mark.parametrize('switch', [{'train_features': True}, {'club_weight': 0.0, 'inter_modal_weight': 0.0}],
                          ids=['trained features', 'without weights'])
-def test_switches_leave_out_the_same(textbook: SimpleNamespace, switch: dict[str, object]) -> None:
+def test_switches_leave_out_the_same(switch: dict[str, object]) -> None:
     data = make_data()
     config = DGMRecConfig().replace(**ALL_TERMS | switch)
     model = DGMRec.from_data(data, config, torch.Generator().manual_seed(3))
-    simple = textbook.TextbookDGMRec(data, config).copy_from(model)
+    simple = TextbookDGMRec(data, config).copy_from(model)
     batch, permutation = draw_batch(data), torch.randperm(model.num_items, generator=torch.Generator().manual_seed(4))
     assert model.loss_terms(*batch).keys() == simple.loss_terms(*batch).keys()
     model.loss(*batch, club_permutation=permutation).backward()
@@ -153,7 +142,7 @@ def test_switches_leave_out_the_same(textbook: SimpleNamespace, switch: dict[str
         assert (parameter.grad is None) == (parameters[name].grad is None), name
 
 
-def test_metrics(textbook: SimpleNamespace) -> None:
+def test_metrics() -> None:
     data = SyntheticMultimodal(num_users=120, num_items=90, interactions_per_user=15)[0]
     train, labels = training_edges(data), data[INTERACTS].val_edge_label_index
     train = train[:, train[0] > 5]  # users without training items do not count
@@ -161,16 +150,16 @@ def test_metrics(textbook: SimpleNamespace) -> None:
     user, item = torch.randn(120, 8, generator=generator), torch.randn(90, 8, generator=generator)
     evaluator = SplitEvaluator(labels, train, 120, 90)
     found = evaluator.metrics(evaluator.rank(lambda users: user[users] @ item.t()))
-    expected = textbook.evaluate(user, item, train, labels)
+    expected = evaluate(user, item, train, labels)
     assert found.keys() == expected.keys()
     assert all(0 < value < 1 for value in expected.values())
     assert found == pytest.approx(expected, rel=1e-5)
 
 
-def test_training_draws_no_seen_item_and_lowers_the_loss(textbook: SimpleNamespace) -> None:
+def test_training_draws_no_seen_item_and_lowers_the_loss() -> None:
     data = MissingModality(ratio=0.6)(make_data(missing_rate=0.0))
-    model = textbook.TextbookDGMRec(data, DGMRecConfig(), torch.Generator().manual_seed(0))
-    trainer = textbook.TextbookTrainer(model, training_edges(data), TrainingConfig(batch_size=50, learning_rate=0.01))
+    model = TextbookDGMRec(data, DGMRecConfig(), torch.Generator().manual_seed(0))
+    trainer = TextbookTrainer(model, training_edges(data), TrainingConfig(batch_size=50, learning_rate=0.01))
     user = training_edges(data)[0].tolist()
     assert all(trainer.negative(one) not in trainer.seen[one] for one in user)
     before = float(model.loss(*draw_batch(data)).detach())
@@ -181,15 +170,15 @@ def test_training_draws_no_seen_item_and_lowers_the_loss(textbook: SimpleNamespa
     assert any(not model.graph[m].to_dense().equal(initial[m]) for m in initial)  # refreshed in the fifth epoch
 
 
-def test_a_part_of_an_epoch_has_so_many_steps(textbook: SimpleNamespace) -> None:
+def test_a_part_of_an_epoch_has_so_many_steps() -> None:
     data = make_data()
-    model = textbook.TextbookDGMRec(data, DGMRecConfig(), torch.Generator().manual_seed(0))
-    trainer = textbook.TextbookTrainer(model, training_edges(data), TrainingConfig(batch_size=50))
+    model = TextbookDGMRec(data, DGMRecConfig(), torch.Generator().manual_seed(0))
+    trainer = TextbookTrainer(model, training_edges(data), TrainingConfig(batch_size=50))
     assert len(trainer) == 4
     trainer.train_epoch(1, steps=3)
     assert trainer.optimizer.state[model.user_embedding.weight]['step'] == 3
 
 
-def test_new_items_are_refused(textbook: SimpleNamespace, small_data: object) -> None:
+def test_new_items_are_refused(small_data: object) -> None:
     with pytest.raises(UserError, match='new items'):
-        textbook.TextbookDGMRec(HoldOutNewItems()(small_data), DGMRecConfig())
+        TextbookDGMRec(HoldOutNewItems()(small_data), DGMRecConfig())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import socket
 import sys
+from ipaddress import ip_address
 
-from dgmrec_pyg.command_line import Parser, add_run_arguments, run_command
-from dgmrec_pyg.errors import UserError
+from dgmrec_pyg.command_line import Parser, add_run_arguments, make_main, require_library
+from dgmrec_pyg.errors import UserError, install_hint
 
 LAST_PORT = 65535
 
@@ -17,27 +17,15 @@ def build_parser() -> Parser:
     parser = Parser(
         prog='python -m dgmrec_pyg.demo', usage='%(prog)s --run DIR [options]', allow_abbrev=False,
         description='Show a finished run in the browser: recommendations of a user with what their scores are made of, '
-                    'and what was generated for an item. Needs the extra demo (pip install starlette uvicorn).')
+                    f'and what was generated for an item. Needs the extra demo ({install_hint("starlette")}).')
     add_run_arguments(parser)
     server = parser.add_argument_group('server')
     server.add_argument('--host', default='127.0.0.1', metavar='HOST',
-                        help='the address to listen at; another than the default shows the run to everybody who can '
-                             'reach it (default: 127.0.0.1, this machine alone)')
+                        help='the address to listen at; any but 127.0.0.1 and ::1, this machine alone, shows the run '
+                             'to everybody who can reach it (default: 127.0.0.1)')
     server.add_argument('--port', type=int, default=8000, metavar='N',
                         help='the port; 0 for any that is free (default: 8000)')
     return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command line.
-
-    Args:
-        argv (list, optional): The arguments. (default: those of the process)
-
-    Returns:
-        int: The exit code.
-    """
-    return run_command(_serve, argv)
 
 
 def _serve(argv: list[str]) -> int:
@@ -51,17 +39,17 @@ def _serve(argv: list[str]) -> int:
         from dgmrec_pyg.inference import load_run
 
         run = load_run(arguments.run, arguments.device, arguments.dataset, arguments.root)
-        app = build_app(run, LOOPBACK if arguments.host in LOOPBACK else ('*',))
         host = f'[{arguments.host}]' if ':' in arguments.host else arguments.host
-        print(f'http://{host}:{listener.getsockname()[1]}/ shows the run; Ctrl-C ends it', flush=True)
+        address, port = listener.getsockname()[:2]
+        app = build_app(run, (*LOOPBACK, host) if ip_address(address).is_loopback else ('*',))
+        print(f'http://{host}:{port}/ shows the run; Ctrl-C ends it', flush=True)
         uvicorn.Server(uvicorn.Config(app, log_level='warning', server_header=False)).run([listener])
     return 0
 
 
 def _check_libraries() -> None:
-    lacking = [name for name in ('starlette', 'uvicorn') if importlib.util.find_spec(name) is None]
-    if lacking:
-        raise UserError(f'the page needs {" and ".join(lacking)}: pip install {" ".join(lacking)}')
+    for library in ('starlette', 'uvicorn'):
+        require_library(library, 'the page')
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -75,6 +63,8 @@ def _listen(host: str, port: int) -> socket.socket:
         raise UserError(f"cannot listen at '{host}', port {port} ({reason}); give another --host or "
                         '--port (0 for any port that is free)') from error
 
+
+main = make_main(_serve)
 
 if __name__ == '__main__':
     sys.exit(main())

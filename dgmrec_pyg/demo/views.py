@@ -156,6 +156,12 @@ class ItemView:
     num_users: int
     modalities: list[ModalityView]
 
+    @property
+    def sources(self) -> list[str]:
+        """What the item's missing modalities can be generated from: its own ones, and its users."""
+        users = [f'{self.num_users:,} {"user" if self.num_users == 1 else "users"}'] if self.num_users else []
+        return [*(name for name, status in self.item.status.items() if status == OBSERVED), *users]
+
 
 @dataclass(frozen=True)
 class StartView:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from dgmrec_pyg.command_line import Parser, run_command
+from dgmrec_pyg.command_line import Parser, make_main
 from dgmrec_pyg.errors import printable
 from dgmrec_pyg.files import write_text
 
@@ -26,18 +26,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command line.
-
-    Args:
-        argv (list, optional): The arguments. (default: those of the process)
-
-    Returns:
-        int: The exit code: 0, or 2 for an error that the user can put right.
-    """
-    return run_command(_run, argv)
-
-
 def _run(argv: list[str]) -> int:
     arguments = build_parser().parse_args(argv)
 
@@ -50,6 +38,8 @@ def _run(argv: list[str]) -> int:
     print(f'written to {printable(str(path))}')
     return 0
 
+
+main = make_main(_run)
 
 if __name__ == '__main__':
     sys.exit(main())

@@ -7,22 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dgmrec_pyg.evaluation import Interval
-from dgmrec_pyg.report.drawing import (
-    BOTTOM,
-    COLORS,
-    HEIGHT,
-    LEFT,
-    RIGHT,
-    TOP,
-    WIDTH,
-    Chart,
-    Point,
-    Series,
-    scale,
-    thinned,
-    ticks,
-)
-from dgmrec_pyg.report.layout import Layout, interval
+from dgmrec_pyg.report import drawing
+from dgmrec_pyg.report.drawing import Chart, Point, Series, across, scale, thinned, ticks, upward
+from dgmrec_pyg.report.layout import Layout, interval, place_text
 from dgmrec_pyg.report.tables import plain
 
 _ROW = 24.0
@@ -47,14 +34,13 @@ def chart(layout: Layout, metric: str) -> Chart | None:
 
 def _lines(layout: Layout, metric: str, rows: dict[str, dict[float, Interval]]) -> Chart:
     low, high = _range([one for of_row in rows.values() for one in of_row.values()])
-    first, last = min(layout.places), max(layout.places)
-    x = scale(first, last, LEFT + 8, WIDTH - RIGHT - 8)
-    y = scale(low, high, HEIGHT - BOTTOM, TOP)
-    points = {name: [Point(x(place), y(one.mean), y(one.low), y(one.high), f'{name}, {place:g}: {_shown(one)}')
+    x, y = across(min(layout.places), max(layout.places)), upward(low, high)
+    points = {name: [Point(x(place), y(one.mean), y(one.low), y(one.high),
+                           f'{name}, {place_text(place)}: {_shown(one)}')
                      for place, one in sorted(of_row.items())] for name, of_row in rows.items()}
     return Chart(f'Test {metric} by {plain(str(layout.axis))}',
                  _note('Bands', rows.values()), plain(str(layout.axis)),
-                 f'test {metric}', [(x(place), f'{place:g}') for place in thinned(layout.places)],
+                 f'test {metric}', [(x(place), place_text(place)) for place in thinned(layout.places)],
                  [(y(tick), text) for tick, text in ticks(low, high)], _series(layout, points))
 
 
@@ -66,9 +52,9 @@ def _note(marks: str, rows: Iterable[Mapping[Any, Interval]]) -> str:
 
 def _dots(layout: Layout, metric: str, rows: dict[str, Interval]) -> Chart:
     low, high = _range(list(rows.values()))
-    height = TOP + BOTTOM + _ROW * len(rows)
-    x = scale(low, high, _NAMES, WIDTH - RIGHT)
-    points = {name: [Point(x(one.mean), TOP + _ROW * (number + 0.5), x(one.low), x(one.high),
+    height = drawing.TOP + drawing.BOTTOM + _ROW * len(rows)
+    x = scale(low, high, _NAMES, drawing.WIDTH - drawing.RIGHT)
+    points = {name: [Point(x(one.mean), drawing.TOP + _ROW * (number + 0.5), x(one.low), x(one.high),
                            f'{name}: {_shown(one)}')] for number, (name, one) in enumerate(rows.items())}
     names = [(found[0].y, _shortened(name)) for name, found in points.items()]
     return Chart(f'Test {metric}', _note('Lines', [rows]),
@@ -77,10 +63,9 @@ def _dots(layout: Layout, metric: str, rows: dict[str, Interval]) -> Chart:
 
 
 def _series(layout: Layout, points: dict[str, list[Point]]) -> list[Series]:
-    """Rows with their colors, which are the same in all pictures of a report."""
-    number = {name: place for place, name in enumerate(layout.rows)}
-    return [Series(name, number[name] % COLORS, name == layout.reference and len(number) > 1, found,
-                   number[name] >= COLORS) for name, found in points.items()]
+    compared = len(layout.rows) > 1
+    return [Series(name, layout.number_of(name), found, compared and name == layout.reference)
+            for name, found in points.items()]
 
 
 def _shown(one: Interval) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 COLORS = 10
 WIDTH, HEIGHT = 520.0, 330.0
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 14.0, 12.0, 44.0
+_INSET = 8.0  # from the sides to where lines begin and end
 
 
 @dataclass(frozen=True)
@@ -28,19 +29,27 @@ class Series:
 
     Attributes:
         name (str): Its name.
-        color (int): Number of its color.
-        stands_out (bool): Whether it is the reference.
+        number (int): Its number among all rows of a report, which gives it the same color in all pictures.
         points (list): Its points.
-        dashed (bool): Whether another row has its color.
+        stands_out (bool): Whether it is the reference.
         marks (list, optional): The points that stand out of its line. (default: all)
     """
 
     name: str
-    color: int
-    stands_out: bool
+    number: int
     points: list[Point]
-    dashed: bool = False
+    stands_out: bool = False
     marks: list[Point] | None = None
+
+    @property
+    def color(self) -> int:
+        """Number of its color."""
+        return self.number % COLORS
+
+    @property
+    def dashed(self) -> bool:
+        """Whether a row before it has its color."""
+        return self.number >= COLORS
 
     @property
     def marked(self) -> list[Point]:
@@ -114,14 +123,33 @@ def scale(low: float, high: float, start: float, end: float) -> Callable[[float]
     return lambda value: start + (value - low) / span * (end - start)
 
 
+def across(low: float, high: float) -> Callable[[float], float]:
+    """Returns a function from values to positions from left to right, in a picture of lines.
+
+    Args:
+        low, high (float): The values between which lines are drawn.
+    """
+    return scale(low, high, LEFT + _INSET, WIDTH - RIGHT - _INSET)
+
+
+def upward(low: float, high: float) -> Callable[[float], float]:
+    """Returns a function from values to positions from below, in a picture of lines.
+
+    Args:
+        low, high (float): The values at the lower and the upper edge.
+    """
+    return scale(low, high, HEIGHT - BOTTOM, TOP)
+
+
 def thinned(places: Sequence[float], most: int = 9) -> list[float]:
-    """Returns at most so many of the places, at the same distance from each other, the last among them.
+    """Returns at most so many of the places, every second, third, ... one, the last among them.
 
     Args:
         places (Sequence[float]): The places.
         most (int): How many. (default: :obj:`9`)
     """
-    return list(places[::-(-len(places) // most)])
+    step = math.ceil(len(places) / most)
+    return list(places[(len(places) - 1) % step::step])
 
 
 def ticks(low: float, high: float, count: int = 6) -> list[tuple[float, str]]:

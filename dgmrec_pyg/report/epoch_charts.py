@@ -6,20 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dgmrec_pyg.report.drawing import (
-    BOTTOM,
-    COLORS,
-    HEIGHT,
-    LEFT,
-    RIGHT,
-    TOP,
-    WIDTH,
-    Chart,
-    Point,
-    Series,
-    scale,
-    ticks,
-)
+from dgmrec_pyg.report.drawing import Chart, Point, Series, across, ticks, upward
 from dgmrec_pyg.report.epochs import LOSS, TERM, VALIDATION
 from dgmrec_pyg.report.layout import SEED, Layout
 from dgmrec_pyg.report.source import Source
@@ -71,10 +58,9 @@ def _chart(title: str, curves: Sequence[_Curve], layout: Layout) -> Chart | None
         return None
     values = [value for curve in curves for _, value in curve.values]
     last = max(epoch for curve in curves for epoch, _ in curve.values)
-    x = scale(1, last, LEFT + 8, WIDTH - RIGHT - 8)
+    x = across(1, last)
     y, y_ticks, is_logarithmic = _vertical(min(values), max(values))
-    number = {row: place for place, row in enumerate(layout.rows)}
-    series = [_series(curve, x, y, number[curve.row]) for curve in curves]
+    series = [_series(curve, x, y, layout.number_of(curve.row)) for curve in curves]
     x_ticks = [(x(tick), f'{tick:g}') for tick, _ in ticks(1, max(last, 2)) if tick == round(tick)]
     note = 'A line for each seed; the epoch that validation chose is marked.'
     return Chart(title, note + (' The scale is logarithmic.' if is_logarithmic else ''), 'epoch', title, x_ticks,
@@ -83,20 +69,19 @@ def _chart(title: str, curves: Sequence[_Curve], layout: Layout) -> Chart | None
 
 def _vertical(low: float, high: float) -> tuple[Callable[[float], float], list[tuple[float, str]], bool]:
     """The positions of values, their ticks, and whether the scale is logarithmic, as for losses that fall by far."""
-    start, end = HEIGHT - BOTTOM, TOP
     if low > 0 and high / low > _LOGARITHMIC_FROM:
-        position = scale(math.log10(low) - 0.05, math.log10(high) + 0.05, start, end)
+        position = upward(math.log10(low) - 0.05, math.log10(high) + 0.05)
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         steps = (1, ) if len(powers) > 4 else (1, 3)
         found = [step * 10.0 ** power for power in powers[::math.ceil(len(powers) / 7)] for step in steps]
         return (lambda value: position(math.log10(value)),
                 [(tick, f'{tick:g}') for tick in found if low <= tick <= high], True)
     margin = 0.05 * ((high - low) or abs(high) or 1.0)
-    return scale(low - margin, high + margin, start, end), ticks(low - margin, high + margin), False
+    return upward(low - margin, high + margin), ticks(low - margin, high + margin), False
 
 
 def _series(curve: _Curve, x: Callable[[float], float], y: Callable[[float], float], number: int) -> Series:
     points = [Point(x(epoch), y(value), math.nan, math.nan, f'{curve.label}: {value:.4g} in epoch {epoch}')
               for epoch, value in curve.values]
     chosen = [point for point, (epoch, _) in zip(points, curve.values, strict=True) if epoch == curve.best_epoch]
-    return Series(curve.row, number % COLORS, False, points, number >= COLORS, chosen)
+    return Series(curve.row, number, points, marks=chosen)

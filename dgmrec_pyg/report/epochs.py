@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +65,5 @@ def _named(prefix: str, values: dict[str, Any] | None) -> Iterator[tuple[str, An
 
 
 def _is_number(value: Any) -> bool:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return False
-    return math.isfinite(value) and abs(value) < _TOO_LARGE if isinstance(value, float) else abs(value) < _TOO_LARGE
+    """Whether a value can be drawn: a number, finite and not too large for an axis."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _TOO_LARGE

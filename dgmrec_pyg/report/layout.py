@@ -65,6 +65,10 @@ class Layout:
         """
         return [cell for cell in self.rows[row] if self.axis is None or cell.cell.get(self.axis) == place]
 
+    def number_of(self, row: str) -> int:
+        """Returns the place of a row among :attr:`rows`."""
+        return list(self.rows).index(row)
+
     @property
     def reference(self) -> str:
         """The row that the others are tested against: DGMRec, or the whole of it, where it is there, else the best."""
@@ -74,6 +78,11 @@ class Layout:
 def _are_numbers(values: Sequence[Any]) -> bool:
     return all(isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _TOO_LARGE
                for value in values)
+
+
+def place_text(place: float) -> str:
+    """Returns a place as it is shown: a whole number in full, which may be a seed, others by six digits."""
+    return str(place) if isinstance(place, int) else f'{place:g}'
 
 
 def metric_of(cell: Cell, metric: str, group: str | None = None) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dgmrec_pyg.evaluation import Comparison, Interval
-from dgmrec_pyg.report.layout import LESS_IS_BETTER, SEED, Layout, badness, interval, metric_of
+from dgmrec_pyg.report.layout import LESS_IS_BETTER, SEED, Layout, badness, interval, metric_of, place_text
 from dgmrec_pyg.report.significance import LEVEL, Comparisons
 from dgmrec_pyg.report.source import Source
 from dgmrec_pyg.results import Cell
@@ -55,7 +55,7 @@ class Table:
 def text(value: Any) -> Entry:
     """Returns an entry that sorts as a number where it is one, else as text."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return number(value, 'g')
+        return number(value, '.0f' if isinstance(value, int) else 'g')
     return Entry(str(value), str(value))
 
 
@@ -106,7 +106,7 @@ def comparison_tables(source: Source, layout: Layout, tests: Comparisons) -> lis
         return [_by_column('Comparison' if compared else 'Test metrics', layout,
                            {metric: (metric, None) for metric in metrics}, tests, note)]
     return [_by_column(f'{metric} by {plain(layout.axis)}', layout,
-                       {f'{place:g}': (metric, place) for place in layout.places}, tests,
+                       {place_text(place): (metric, place) for place in layout.places}, tests,
                        note if metric == metrics[0] else '') for metric in metrics]
 
 
@@ -151,7 +151,7 @@ def tests_table(layout: Layout, tests: Comparisons) -> Table | None:
 
 def _tested(found: Comparison) -> list[Entry]:
     difference = found.test.difference
-    return [number(found.seeds, 'g'), number(difference.count, 'g'), number(difference.mean, '+.4f'),
+    return [number(found.seeds, 'g'), number(difference.count, ',.0f'), number(difference.mean, '+.4f'),
             Entry(f'{difference.low:+.4f} to {difference.high:+.4f}', difference.low), number(found.detectable),
             _p(found.t_test_p), _p(found.wilcoxon_p)]
 
@@ -171,7 +171,7 @@ def group_tables(source: Source, layout: Layout) -> list[Table]:
     metrics = source.header.metrics
     tables = []
     for place in layout.places:
-        where = '' if layout.axis is None else f', {plain(layout.axis)} {place:g}'
+        where = '' if layout.axis is None else f', {plain(layout.axis)} {place_text(place)}'
         cells = {row: layout.at(row, place) for row in layout.rows}
         sizes = {name: found.get('users', found.get('queries')) for of_row in cells.values() for cell in of_row
                  for name, found in cell.groups.items()}
@@ -230,7 +230,7 @@ def generation_table(source: Source, layout: Layout) -> Table | None:
                 cosines = [number(dict(_objects(found)).get(kind, {}).get(which))
                            for kind in ('cosine', 'centered_cosine') for which in ('generated', 'imputed')]
                 rows.append([text(layout.row_of(cell)), *(text(cell.cell.get(axis, '')) for axis in (*place, SEED)),
-                             text(modality), text(part), number(found.get('num_items'), 'g'), *cosines])
+                             text(modality), text(part), number(found.get('num_items'), ',.0f'), *cosines])
     if not rows:
         return None
     return Table('Generated features beside the true ones',
