@@ -20,6 +20,8 @@ TABLE = 'table.md'
 CSV = 'cells.csv'
 NOTHING = Interval(math.nan, math.nan, math.nan, math.nan, 0)
 """Stands where no cell has a value."""
+LEAST_SPAN = 0.2
+"""The least height of what a picture of lines shows, as a share of its middle."""
 
 
 def write(results: ResultFile, markdown: str) -> str:
@@ -184,7 +186,8 @@ def styles(models: Sequence[str]) -> dict[str, dict[str, Any]]:
 def draw_lines(axes: Axes, lines: Mapping[str, Mapping[float, Interval]]) -> None:
     """Draws a line with its confidence band for each model.
 
-    The lines decide what part is shown: the bands of two seeds would be several times as high.
+    The lines decide what part is shown: the bands of two seeds would be several times as high. It is never so small
+    that differences of a percent look like cliffs.
 
     Args:
         axes (Axes): Where to draw.
@@ -201,7 +204,8 @@ def draw_lines(axes: Axes, lines: Mapping[str, Mapping[float, Interval]]) -> Non
             axes.fill_between(list(points), [interval.low for interval in points.values()],
                               [interval.high for interval in points.values()], color=look[model]['color'], alpha=0.12,
                               linewidth=0)
-    axes.set_ylim(low - 0.15 * (high - low), high + 0.15 * (high - low))
+    margin = max(0.15 * (high - low), (LEAST_SPAN * (low + high) / 2 - (high - low)) / 2)
+    axes.set_ylim(low - margin, high + margin)
     axes.grid(alpha=0.3)
 
 
