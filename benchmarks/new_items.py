@@ -70,8 +70,8 @@ def report(results: ResultFile, arguments: argparse.Namespace) -> str:
         figure, first, {ratio: rows_at(results, ratio, first) for ratio in ratios}), width=10.0,
         height=1.6 + 0.45 * len(outputs.models(results)))
     lines += ['Of old and of new items all are ranked, and labels are limited to these. In the last column only new '
-              'items are ranked: beside old ones, which have interactions to learn from, they are rarely among the '
-              'first.', '']
+              'items are ranked: beside old ones, which have interactions to learn from, most models hardly ever put '
+              'them among the first.', '']
     for ratio in ratios:
         for metric in results.header.metrics:
             lines += [f'## {metric}, missing ratio {ratio:g}', '',
