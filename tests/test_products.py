@@ -17,7 +17,8 @@ def draw(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 @pytest.fixture(params=[True, False], ids=['oneDNN where it is there', 'plain'], autouse=True)
 def has_onednn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, '_HAS_ONEDNN', products._HAS_ONEDNN and request.param)
+    if not request.param:
+        monkeypatch.setattr(products, '_has_onednn', lambda: False)
 
 
 @pytest.mark.parametrize('rows', [0, 1, 300])
@@ -33,6 +34,14 @@ def test_products_equal_definition(rows: int, dtype: torch.dtype) -> None:
     # As gradients have them: views of transposed tables.
     torch.testing.assert_close(times_transposed(a.t().contiguous().t(), b.t().contiguous().t()).double(),
                                exact - bias, **close)
+
+
+def test_strided_inputs_are_read_as_they_are() -> None:
+    a, b, columns = draw(30, 20, seed=1), draw(10, 20, seed=2), draw(10, 3, seed=3)
+    other = draw(10, 30, seed=4).t()
+    torch.testing.assert_close(times_transposed(a, b, columns[:, 1]), a @ b.t() + columns[:, 1])
+    torch.testing.assert_close(times_transposed_minus(a, b, columns[:, 1], other), a @ b.t() + columns[:, 1] - other)
+    torch.testing.assert_close(linear(a, b, columns[:, 1]), F.linear(a, b, columns[:, 1]))
 
 
 @pytest.mark.parametrize('columns', [3, 300])
@@ -67,3 +76,22 @@ def test_inputs_are_not_written_to() -> None:
     times_transposed_minus(*inputs)
     for x, first in zip(inputs, before, strict=True):
         torch.testing.assert_close(x, first, rtol=0.0, atol=0.0)
+
+
+def test_a_product_that_has_changed_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # The fixture above.
+    products._has_onednn.cache_clear()
+    monkeypatch.setattr(torch.ops.mkldnn, '_linear_pointwise', lambda x, weight: x)
+    try:
+        assert not products._has_onednn()
+        assert linear(torch.ones(3, 4), torch.ones(2, 4)).tolist() == [[4.0, 4.0]] * 3
+    finally:
+        products._has_onednn.cache_clear()
+
+
+@pytest.mark.skipif(not torch.__version__.startswith('2.13') or not torch.backends.mkldnn.is_available(),
+                    reason='made with PyTorch 2.13')
+def test_it_is_used_where_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but the time would tell that the fast way is never taken."""
+    monkeypatch.undo()
+    assert products._has_onednn()

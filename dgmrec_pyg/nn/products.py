@@ -9,13 +9,13 @@ number.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
 _NARROW = 256  # columns
 
 
@@ -39,6 +39,8 @@ def times_transposed(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor
         bias (torch.Tensor, optional): What is added to each row, ``[M]``.
     """
     if _by_onednn(a, b):
+        # It reads a bias as if its numbers lay side by side.
+        bias = None if bias is None else bias.contiguous()
         return torch.ops.mkldnn._linear_pointwise(a, b, bias, 'none', [], '')
     return F.linear(a, b, bias)
 
@@ -66,7 +68,7 @@ def times_transposed_minus(a: Tensor, b: Tensor, bias: Tensor, other: Tensor) ->
         other (torch.Tensor): What is subtracted, ``[N, M]``.
     """
     if _by_onednn(a, b):
-        return torch.ops.mkldnn._linear_pointwise(a, other, b, bias, 'sub')
+        return torch.ops.mkldnn._linear_pointwise(a, other.contiguous(), b, bias.contiguous(), 'sub')
     # The bias first: as an argument of addmm it would be spread over the result in a pass of its own.
     return torch.sub(bias, other).addmm_(a, b.t())
 
@@ -89,6 +91,23 @@ class _Linear(torch.autograd.Function):
 
 
 def _by_onednn(a: Tensor, b: Tensor) -> bool:
-    return (_HAS_ONEDNN and not torch.compiler.is_compiling() and a.device.type == 'cpu'
+    return (not torch.compiler.is_compiling() and a.device.type == 'cpu'
             and a.dtype == b.dtype == torch.float32 and a.numel() > 0 and b.numel() > 0
-            and a.size(-1) == b.size(-1))  # Else F.linear says what does not fit.
+            and a.size(-1) == b.size(-1)  # Else F.linear says what does not fit.
+            and _has_onednn())
+
+
+@cache
+def _has_onednn() -> bool:
+    """Whether oneDNN's product is there and takes its arguments as they are given above. It is not one of PyTorch's
+    public operators, so another version may have changed it; then plain products serve."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    x, bias, other = torch.arange(6.0).view(2, 3), torch.tensor([7.0, 8.0]), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    try:
+        product = torch.ops.mkldnn._linear_pointwise
+        found = product(x, x, bias, 'none', [], ''), product(x, other, x, bias, 'sub')
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    exact = x @ x.t() + bias
+    return found[0].equal(exact) and found[1].equal(exact - other)
