@@ -94,7 +94,11 @@ def estimate_memory(sizes: DataSizes, config: Settings, training: TrainingConfig
             parts['features'] = max(parts['features'] + regression, building)
         parts['features'] += given
         return MemoryEstimate({'libraries': LIBRARY_BYTES, **parts}, 0, _advice(parts, sizes, config, training))
-    host = LIBRARY_BYTES + given + max(building, given + regression) + 64 * (sizes.num_train + sizes.num_labels)
+    placing = 0
+    if isinstance(config, DGMRecConfig) and sizes.has_new_items:
+        placing = _FLOAT * sizes.num_items * (max(_widths(sizes, config)) + _placing_columns(_widths(sizes, config)))
+    labels = 64 * (sizes.num_train + sizes.num_labels)
+    host = LIBRARY_BYTES + given + max(building, given + regression, placing) + labels
     return MemoryEstimate(parts, host, _advice(parts, sizes, config, training))
 
 
@@ -109,8 +113,15 @@ def _table_bytes(sizes: DataSizes, config: DGMRecConfig) -> int:
     widths = _widths(sizes, config)
     copies = 0
     if sizes.has_new_items:
-        copies = max(*widths, sum(min(width, MOST_COLUMNS) for width in widths), 0)
+        copies = _placing_columns(widths)
     return _FLOAT * sizes.num_items * ((5 if config.train_features else 2) * sum(widths) + copies)
+
+
+def _placing_columns(widths: list[int]) -> int:
+    """The columns of what places new items among old ones: a modality's centered features beside the few columns of
+    all, or these twice."""
+    narrow = sum(min(width, MOST_COLUMNS) for width in widths)
+    return max(max(widths, default=0) + narrow, 2 * narrow)
 
 
 def _regression_bytes(sizes: DataSizes, config: Settings) -> int:

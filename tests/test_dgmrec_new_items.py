@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import make_data
 from dgmrec_case import ALL_TERMS, REFERENCE, make, with_new_items
 from model_training import all_scores, train
 from torch_geometric.data import HeteroData
@@ -14,6 +15,7 @@ from dgmrec_pyg.nn.models.dgmrec_fold_in import LENDERS
 from dgmrec_pyg.nn.models.dgmrec_terms import Side
 from dgmrec_pyg.regression import EmbeddingRegression
 from dgmrec_pyg.schema import ITEM, build_data, feature_key, missing_key, modality_names
+from dgmrec_pyg.transforms import HoldOutNewItems
 
 
 def test_id_embedding_of_new_items_does_not_matter(small_data: HeteroData) -> None:
@@ -86,6 +88,32 @@ def test_new_items_get_the_mean_of_the_old_ones_that_their_features_place_neares
         expected = Side(borrowed.collaborative[None], tuple(x[None] for x in borrowed.filtered)).fused()[0]
         expected = expected if config.ranking_loss == 'bpr' else F.normalize(expected, dim=0)
         torch.testing.assert_close(model.embed()[1][item], expected.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_without_old_items_new_ones_get_nothing(small_data: HeteroData) -> None:
+    model = make(HoldOutNewItems(ratio=1.0)(small_data))
+    assert not model.embed()[1].any()
+
+
+def test_features_that_tell_nothing_give_the_mean_of_all_old_items(small_data: HeteroData) -> None:
+    data = with_new_items(small_data)
+    for m in modality_names(data):
+        data[ITEM][feature_key(m)] = torch.ones_like(data[ITEM][feature_key(m)])
+    model = make(data, DGMRecConfig(ranking_loss='bpr'))
+    items, is_new = model.embed()[1], data[ITEM].is_new
+    torch.testing.assert_close(items[is_new], items[~is_new].mean(dim=0).expand(int(is_new.sum()), -1))
+
+
+def test_a_loaded_model_places_new_items_as_the_trained_one_did() -> None:
+    """Wide features are read by principal components, which must not be those of what training made of them."""
+    data = with_new_items(make_data(num_users=40, num_items=400, modalities={'image': 300, 'text': 8}))
+    config = DGMRecConfig(train_features=True, generate_from='encodings')
+    trained, loaded = make(data, config), make(data, config)
+    before = trained.embed()[1]
+    train(trained, data, epochs=3)
+    loaded.load_state_dict(trained.state_dict())
+    assert loaded.embed()[1].equal(trained.embed()[1])
+    assert not trained.embed()[1].equal(before)
 
 
 @pytest.mark.parametrize('inference_graph', ['refreshed', 'initial'])

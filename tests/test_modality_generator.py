@@ -115,6 +115,13 @@ def test_perturb_is_uniform_before_it_is_brought_to_its_length() -> None:
     assert noise.unique().numel() > 0.9 * noise.numel()
 
 
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+def test_perturb_in_other_precisions(dtype: torch.dtype) -> None:
+    x = torch.full((200, 64), 1e-3, dtype=dtype)
+    noise = (perturb(x, generator=torch.Generator().manual_seed(0)) - x).double()
+    torch.testing.assert_close(noise.norm(dim=1), torch.full((200,), 0.1, dtype=torch.double), rtol=0.05, atol=0.0)
+
+
 def test_perturb_comes_from_the_generator() -> None:
     x = torch.ones(4, 3)
     first, second, other = (perturb(x, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))

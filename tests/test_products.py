@@ -89,6 +89,18 @@ def test_a_product_that_has_changed_is_not_used(monkeypatch: pytest.MonkeyPatch)
         products._has_onednn.cache_clear()
 
 
+def test_the_default_type_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    before = products._has_onednn()
+    products._has_onednn.cache_clear()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert products._has_onednn() == before
+    finally:
+        torch.set_default_dtype(torch.float32)
+        products._has_onednn.cache_clear()
+
+
 @pytest.mark.skipif(not torch.__version__.startswith('2.13') or not torch.backends.mkldnn.is_available(),
                     reason='made with PyTorch 2.13')
 def test_it_is_used_where_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

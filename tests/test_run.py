@@ -276,7 +276,7 @@ BAD_FILES: dict[str, tuple[Change, str]] = {
     'features of text': (lambda f: change_features(f, lambda x: x.astype(str)), 'not numbers'),
     'damaged features': (lambda f: (f / 'image_feat.npy').write_bytes(b'\x93NUMPY'), 'cannot read'),
     'no features': (lambda f: [(f / f'{m}_feat.npy').unlink() for m in SIZES], 'holds no features'),
-    'NaN in a row': (lambda f: change_features(f, put((3, 0), np.nan)), 'has NaN beside numbers in row 3 (counted from 0)'),
+    'NaN in a row': (lambda f: change_features(f, put((3, 0), np.nan)), 'has NaN beside numbers in row 3 (counted'),
     'infinity in a row': (lambda f: change_features(f, put((3, 0), np.inf)), 'infinite'),
     'NaN throughout': (lambda f: change_features(f, put(slice(None), np.nan)), 'is NaN throughout'),
     'no validation': (lambda f: keep_labels(f, '0', '2'), "set 'tiny' has no validation interactions"),

@@ -1,6 +1,6 @@
 """Saying in one line what does not fit a layer, where PyTorch would speak of its own products and indices.
 
-All of these look at names and shapes alone, so that a step pays nothing for them.
+All but :func:`explain_edges` look at names and shapes alone, so that a step pays nothing for them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def check_rows(what: str, x: Tensor, channels: int | None = None, num_rows: int 
         raise UserError(f'{what} must have shape {need} (got {list(x.shape)})')
 
 
-def check_features(features: Mapping[str, Tensor], channels: Mapping[str, int]) -> None:
+def check_feature_sizes(features: Mapping[str, Tensor], channels: Mapping[str, int]) -> None:
     """Refuses features of a modality that a layer was not made for, or of another size.
 
     Args:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import Linear
 from torch_geometric.nn.module_dict import ModuleDict
 
-from dgmrec_pyg.nn.checks import check_features
+from dgmrec_pyg.nn.checks import check_feature_sizes
 from dgmrec_pyg.nn.products import linear
 from dgmrec_pyg.nn.tanh import tanh
 from dgmrec_pyg.nn.wide_linear import linear_and_features
@@ -68,7 +68,7 @@ class DisentangledEncoder(torch.nn.Module):
         Returns:
             tuple: By modality the general and the specific part side by side, ``[I, 2 * d]``, and the features.
         """
-        check_features(features, self.in_channels)
+        check_feature_sizes(features, self.in_channels)
         encoded, passed = {}, {}
         for modality, x in features.items():
             first, second = self.general[modality], self.specific[modality]

@@ -103,7 +103,8 @@ def _has_onednn() -> bool:
     public operators, so another version may have changed it; then plain products serve."""
     if not torch.backends.mkldnn.is_available():
         return False
-    x, bias, other = torch.arange(6.0).view(2, 3), torch.tensor([7.0, 8.0]), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    numbers = torch.arange(12, dtype=torch.float32, device='cpu')  # Whatever the defaults are at the first product.
+    x, bias, other = numbers[:6].view(2, 3), numbers[6:8], numbers[8:].view(2, 2)
     try:
         product = torch.ops.mkldnn._linear_pointwise
         found = product(x, x, bias, 'none', [], ''), product(x, other, x, bias, 'sub')

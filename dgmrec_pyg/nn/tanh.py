@@ -9,14 +9,17 @@ from torch import Tensor
 
 
 def tanh(x: Tensor) -> Tensor:
-    r"""Computes :math:`\tanh(x) = 2 \sigma(2x) - 1` with its gradient, within 2e-7.
+    r"""Computes :math:`\tanh(x) = 2 \sigma(2x) - 1` with its gradient, in float32 within 2e-7, however
+    small the result is.
 
-    On CPU PyTorch's sigmoid is ten times as fast as its tanh: 1.30 against 0.13 ms for 9,308 x 128, and this 0.26.
+    On CPU PyTorch's sigmoid is ten times as fast as its tanh: 1.30 against 0.13 ms for 9,308 x 128 on two cores of an
+    AMD EPYC, and this 0.26.
 
     Args:
-        x (torch.Tensor): Any numbers; what is not on CPU or is to be compiled goes through :func:`torch.tanh`.
+        x (torch.Tensor): Any numbers; what is not on CPU, of half precision, or to be compiled goes through
+            :func:`torch.tanh`.
     """
-    if torch.compiler.is_compiling() or x.device.type != 'cpu':
+    if torch.compiler.is_compiling() or x.device.type != 'cpu' or x.dtype not in (torch.float32, torch.float64):
         return x.tanh()
     return _Tanh.apply(x)
 

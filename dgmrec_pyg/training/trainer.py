@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -31,7 +32,7 @@ METRIC = 'recall@20'
 Record = dict[str, Any]
 
 _MALLOC_TRIM_THRESHOLD, _MALLOC_MMAP_THRESHOLD = -1, -3  # numbers of glibc's mallopt
-_KEPT_BLOCK_BYTES = 2**25  # the largest block that glibc can be made to keep
+_KEPT_BLOCK_BYTES = 2**25  # the most that older versions accept
 _KEPT_BYTES = 2**28
 
 
@@ -268,7 +269,10 @@ class Trainer:
 
 def _keep_freed_memory() -> None:
     """Lets glibc keep what a step frees for the next step, where it would go back to the system and have to be fetched
-    anew, page by page: a fifth of a step's time on a set of 60,000 interactions. Other C libraries are left alone."""
+    anew, page by page: a fifth of a step's time on a set of 60,000 interactions. Other C libraries are left alone,
+    and so is glibc where its environment variables say something else."""
+    if any(name.startswith('MALLOC_') or name == 'GLIBC_TUNABLES' for name in os.environ):
+        return
     with suppress(AttributeError, OSError, TypeError):
         set_option = ctypes.CDLL(None).mallopt
         set_option(_MALLOC_MMAP_THRESHOLD, _KEPT_BLOCK_BYTES)

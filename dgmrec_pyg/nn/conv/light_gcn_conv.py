@@ -69,6 +69,8 @@ class LightGCNConv(MessagePassing):
             size = self._size(source, target, edge_index)
         try:
             return self._propagate(source, edge_index, edge_weight, size)
+        except torch.OutOfMemoryError:
+            raise  # Looking at all edges would need more.
         except (IndexError, RuntimeError, ValueError):
             explain_edges(edge_index, edge_weight, size)
             raise

@@ -111,7 +111,8 @@ class DGMRec(Recommender):
         self.item_graphs.build(features)
         self._feature_regression: FeatureRegression | None = None
         # By the features as given, so that a run that is taken up again reads the same of features that are trained.
-        self._embedding_regression = None if is_new is None else self._regress_embeddings()
+        self._embedding_regression = None if is_new is None else EmbeddingRegression(self.feature_tables, ~is_new)
+        self._columns_of_tables: tuple[tuple[int, ...], Tensor] | None = None
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draws embeddings and weights (Xavier uniform) and biases (PyTorch's default) anew; features stay.
@@ -274,14 +275,20 @@ class DGMRec(Recommender):
 
     def _borrow(self, items: Side, features: Mapping[str, Tensor]) -> Side:
         """What items without interactions, of these features, get from old ones."""
-        if self._embedding_regression is None:
-            self._embedding_regression = self._regress_embeddings()
-        return borrow_side(items, self._ranked(items).fused(), self._embedding_regression, self.feature_tables,
-                           features)
+        regression = self._embedding_regression
+        if regression is None:
+            regression = EmbeddingRegression(self.feature_tables, torch.ones(self.num_items, dtype=torch.bool))
+            columns = regression.columns(self.feature_tables)
+        else:
+            columns = self._columns(regression)
+        return borrow_side(items, self._ranked(items).fused(), regression, columns, features)
 
-    def _regress_embeddings(self) -> EmbeddingRegression:
-        old = torch.ones(self.num_items, dtype=torch.bool) if self.is_new is None else ~self.is_new
-        return EmbeddingRegression(self.feature_tables, old)
+    def _columns(self, regression: EmbeddingRegression) -> Tensor:
+        """What the regression reads of all items, computed anew where tables have changed since the last evaluation."""
+        versions = tuple(x._version for x in self.feature_tables.values())
+        if self._columns_of_tables is None or self._columns_of_tables[0] != versions:
+            self._columns_of_tables = versions, regression.columns(self.feature_tables)
+        return self._columns_of_tables[1]
 
     # Training #########################################################################################################
 
@@ -399,7 +406,7 @@ class DGMRec(Recommender):
             rows = self.missing[:, column]
             if self.config.generate_for == 'single':
                 rows = rows & single
-            self.feature_tables[m].data[rows] = made(m, rows)
+            self.feature_tables[m][rows] = made(m, rows)
 
     def feature_regression(self) -> FeatureRegression:
         """Returns the regression that generates from features. It fits what it is asked for, from what items have: so

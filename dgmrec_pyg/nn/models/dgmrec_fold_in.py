@@ -20,7 +20,7 @@ LENDERS = 20
 """Old items that an item without interactions borrows from."""
 
 
-def borrow_side(items: Side, embedding: Tensor, regression: EmbeddingRegression, tables: Mapping[str, Tensor],
+def borrow_side(items: Side, embedding: Tensor, regression: EmbeddingRegression, columns: Tensor,
                 features: Mapping[str, Tensor]) -> Side:
     """Gives items without interactions the means of the old items next to which their features place them.
 
@@ -31,15 +31,22 @@ def borrow_side(items: Side, embedding: Tensor, regression: EmbeddingRegression,
         items (Side): All items of the set.
         embedding (torch.Tensor): Their embeddings as scores compare them, ``[I, d]``; only those of old items are read.
         regression (EmbeddingRegression): Reads features; it knows the old items.
-        tables (Mapping[str, torch.Tensor]): Features of all items by modality, ``[I, F]``, generated ones in place.
-        features (Mapping[str, torch.Tensor]): Likewise, of the items to place, ``[N, F]``.
+        columns (torch.Tensor): What it reads of all items, generated features in place, ``[I, P]``.
+        features (Mapping[str, torch.Tensor]): By modality, of the items to place, ``[N, F]``, what they lack filled in.
+
+    Returns:
+        Side: Of the items to place; zeros where there is no old item.
     """
-    columns = regression.columns(tables)
-    guess = regression.fit(columns, embedding)
-    placed, of_new = (guess(x).to(embedding.device) for x in (columns, regression.columns(features)))
+    of_new, values = regression.columns(features), torch.cat([items.collaborative, *items.filtered], dim=1)
     lenders = regression.known.nonzero().view(-1).to(embedding.device)
-    borrowed = borrow_by_features(of_new, torch.cat([items.collaborative, *items.filtered], dim=1), placed, lenders,
-                                  LENDERS)
+    if lenders.numel() == 0:
+        borrowed = values.new_zeros(len(of_new), values.size(1))
+    else:
+        guess = regression.fit(columns, embedding)
+        # Where features tell nothing, all are as near: then nobody is left out.
+        count = LENDERS if guess.coefficients.any() else lenders.numel()
+        borrowed = borrow_by_features(guess(of_new).to(embedding.device), values, guess(columns).to(embedding.device),
+                                      lenders, count)
     widths = [x.size(1) for x in (items.collaborative, *items.filtered)]
     collaborative, *filtered = borrowed.split(widths, dim=1)
     return Side(collaborative, tuple(filtered))
