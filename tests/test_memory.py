@@ -136,7 +136,8 @@ def test_narrow_features_need_less_and_new_items_a_copy_more() -> None:
     assert narrow.parts['features'] < before.parts['features']
     assert narrow.parts['batch'] < before.parts['batch']
     new = estimate_memory(dataclasses.replace(WIDE, has_new_items=True), config, TRAINING)
-    assert new.parts['features'] - before.parts['features'] == 4 * 6_710 * 4096
+    # One modality's centered features beside the few columns of both.
+    assert new.parts['features'] - before.parts['features'] == 4 * 6_710 * (4096 + 2 * 256)
 
 
 def test_new_items_of_a_set_are_known(small_data: HeteroData) -> None:
