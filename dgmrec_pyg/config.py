@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib import resources
@@ -162,8 +163,13 @@ class DGMRecConfig(Settings):
         """Returns the released behavior with the released settings of a set.
 
         Args:
-            name (str): Name of the set; any other than the released ones gets those of tiktok.
+            name (str): Name of the set; any other than the released ones gets those of tiktok, with a warning where it
+                looks like a misspelt one. (default: :obj:`'tiktok'`)
         """
+        known = preset_names('reference')
+        if name not in known and (hint := near_miss(name, known)):
+            warnings.warn(f"there are no released settings for '{name}', so these are those of tiktok{hint}",
+                          stacklevel=2)
         return cls.from_dict(load_preset('reference', name)['model'])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 
 import pytest
 
@@ -48,6 +49,7 @@ def test_reference_presets_are_the_released_settings(name: str) -> None:
     assert DGMRecConfig.reference(name).to_dict().items() <= expected.items()
 
 
+@pytest.mark.filterwarnings('ignore:there are no released settings')
 @pytest.mark.parametrize('name', ['tiktok', 'lfm2k', 'synthetic', 'no such set', '../tiktok'])
 def test_sets_without_a_release_get_the_settings_of_tiktok(name: str) -> None:
     assert everything(name) == everything('tiktok')
@@ -196,3 +198,12 @@ def test_parse_settings_errors(pair: str, message: str) -> None:
 def test_large_sets_get_larger_batches_and_no_more_steps(max_steps: int, num_interactions: int, expected: int) -> None:
     training = TrainingConfig(batch_size=100, max_steps=max_steps)
     assert training.interactions_per_step(num_interactions) == expected
+
+
+def test_a_misspelt_set_gets_the_settings_of_tiktok_with_a_warning() -> None:
+    with pytest.warns(UserWarning, match="no released settings for 'babby', so these are those of tiktok; did you"):
+        found = DGMRecConfig.reference('babby')
+    assert found == DGMRecConfig.reference('tiktok')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert DGMRecConfig.reference('lfm2k') == DGMRecConfig.reference('tiktok')

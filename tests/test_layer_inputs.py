@@ -143,3 +143,9 @@ def test_a_compiled_layer_says_so_too(name: str) -> None:
     torch._dynamo.reset()
     with pytest.raises(UserError, match='must have shape'):
         torch.compile(layer, backend='eager')(*arguments)
+
+
+def test_modalities_of_different_items_do_not_go_together() -> None:
+    features = {'image': torch.ones(4, 6), 'text': torch.ones(5, 3)}
+    with pytest.raises(UserError, match=r'of the same items, one row each \(got rows: image 4, text 5\)'):
+        DisentangledEncoder({'image': 6, 'text': 3}, 8)(features)

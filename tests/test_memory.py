@@ -249,5 +249,5 @@ def test_features_that_do_not_fit_are_not_read(monkeypatch: pytest.MonkeyPatch, 
     folder = write_small_set(tmp_path / 'small')
     monkeypatch.setattr(memory, 'available_bytes', lambda device: memory.LIBRARY_BYTES)
     monkeypatch.setattr(mmrec, 'read_matrix', lambda *arguments: pytest.fail('features were read'))
-    with pytest.raises(UserError, match=r"^reading '.*small' needs about 0.40 GB of memory on cpu"):
+    with pytest.raises(UserError, match=r"^reading '.*small' needs about 0.43 GB of memory on cpu"):
         mmrec.read_mmrec(folder)

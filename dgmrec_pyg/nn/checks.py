@@ -46,6 +46,9 @@ def check_feature_sizes(features: Mapping[str, Tensor], channels: Mapping[str, i
     for modality, x in features.items():
         check_name('modality', modality, channels)
         check_rows(f"features '{modality}'", x, channels[modality])
+    if len({x.size(0) for x in features.values()}) > 1:
+        found = ', '.join(f'{m} {x.size(0)}' for m, x in features.items())
+        raise UserError(f'features of all modalities must be of the same items, one row each (got rows: {found})')
 
 
 def check_part(what: str, parts: Mapping[str, Tensor], modality: str, channels: int) -> Tensor:

@@ -46,7 +46,8 @@ class DisentangledEncoder(torch.nn.Module):
         """Encodes the modalities given, which may be some of the known ones.
 
         Args:
-            features (Mapping[str, torch.Tensor]): For each modality its features.
+            features (Mapping[str, torch.Tensor]): For each modality its features, of the same items. What is missing
+                has to be filled in, such as by :class:`~dgmrec_pyg.transforms.ImputeMissing`: a row of NaN stays one.
 
         Returns:
             tuple: General parts and specific parts by modality.

@@ -32,8 +32,8 @@ METRIC = 'recall@20'
 Record = dict[str, Any]
 
 _MALLOC_TRIM_THRESHOLD, _MALLOC_MMAP_THRESHOLD = -1, -3  # numbers of glibc's mallopt
-_KEPT_BLOCK_BYTES = 2**25  # the most that older versions accept
-_KEPT_BYTES = 2**28
+_KEPT_BLOCK_BYTES = (2**28, 2**25)  # older versions accept the second alone
+_KEPT_BYTES = 2**29
 
 
 @dataclass
@@ -275,7 +275,7 @@ def _keep_freed_memory() -> None:
         return
     with suppress(AttributeError, OSError, TypeError):
         set_option = ctypes.CDLL(None).mallopt
-        set_option(_MALLOC_MMAP_THRESHOLD, _KEPT_BLOCK_BYTES)
+        any(set_option(_MALLOC_MMAP_THRESHOLD, size) for size in _KEPT_BLOCK_BYTES)
         set_option(_MALLOC_TRIM_THRESHOLD, _KEPT_BYTES)
 
 

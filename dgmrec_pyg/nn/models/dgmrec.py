@@ -312,7 +312,8 @@ class DGMRec(Recommender):
 
     def loss_terms(self, user: Tensor, pos_item: Tensor, neg_item: Tensor,
                    club_permutation: Tensor | None = None) -> dict[str, Tensor]:
-        """Computes the unweighted terms of the loss of a batch; a term of weight 0 is neither computed nor named.
+        """Computes the unweighted terms of the loss of a batch; a term of weight 0 is neither computed nor named. What
+        items lack is imputed until :meth:`start_epoch` has generated it.
 
         Args:
             user (torch.Tensor): Users, int64 ``[B]``.
