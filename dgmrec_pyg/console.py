@@ -73,7 +73,8 @@ def results(metrics: Mapping[str, Any], model: str) -> str:
                  [_row(name, found) for name, found in models.items()])
     if 'among_new_items' not in metrics:
         return text
-    return text + '\n\ntest metrics where only new items are ranked\n' + table(
+    number = metrics['among_new_items']['num_items']
+    return text + f'\n\ntest metrics where only the {number:,} new items are ranked\n' + table(
         ['model', *COLUMNS],
         [[name, *(f"{found['among_new_items'][column]:.4f}" for column in COLUMNS)] for name, found in models.items()])
 

@@ -90,7 +90,7 @@ class FinishedRun:
     def _items(self, ids: Sequence[object], known: np.ndarray) -> Tensor:
         count = Counter(self.data.get('item_name') or ())
         unique = {name: number for number, name in enumerate(self.data.get('item_name') or ()) if count[name] == 1}
-        return _numbers(ids, known, 'item', self.path, unique)
+        return _numbers(ids, known, 'item', self.path, unique, len(known) - self.model.num_items)
 
     def recommend(self, users: Sequence[object] | None = None, k: int = 20, exclude_seen: bool = True,
                   candidates: Sequence[object] | None = None, new_items: NewItems | None = None) -> pd.DataFrame:
@@ -266,8 +266,8 @@ def _load_best(model: Recommender, folder: Path, config: Mapping[str, Any]) -> N
 
 
 def _numbers(ids: Sequence[object], known: np.ndarray, kind: str, folder: Path,
-             other_names: Mapping[str, int] | None = None) -> Tensor:
-    """The places of ids among the known ones; an id goes before another name."""
+             other_names: Mapping[str, int] | None = None, num_new: int = 0) -> Tensor:
+    """The places of ids among the known ones, the last of which may be new; an id goes before another name."""
     number = {**(other_names or {}), **{name: place for place, name in enumerate(known)}}
     texts = [str(one) for one in ids]
     unknown = [one for one in texts if one not in number]
@@ -277,8 +277,17 @@ def _numbers(ids: Sequence[object], known: np.ndarray, kind: str, folder: Path,
         guess = near_miss(unknown[0], known) if compared else ''
         more = f' ({len(unknown):,} of {len(texts):,} are unknown)' if len(unknown) > 1 else ''
         raise UserError(f"the set of the run in '{folder}' has no {kind} '{unknown[0]:.60}'{more}; its "
-                        f"{len(known):,} {kind}s have ids such as '{known[0]:.60}'{guess}")
+                        f"{len(known) - num_new:,} {kind}s have ids such as '{known[0]:.60}'"
+                        f'{_new_ids(known, num_new)}{guess}')
     return torch.tensor([number[one] for one in texts], dtype=torch.long)
+
+
+def _new_ids(known: np.ndarray, num_new: int) -> str:
+    """What an error says of the ids of new items, the last of those known."""
+    if num_new == 0:
+        return ''
+    ends = dict.fromkeys(f"'{name:.60}'" for name in (known[-num_new], known[-1]))
+    return f'; new items: {" to ".join(ends)}'
 
 
 def _products(left: Tensor, right: Tensor) -> Callable[[Tensor], Tensor]:

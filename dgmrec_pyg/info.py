@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
 PROBLEMS = 1
+MORE = 'repair these and run it again: what depends on them may show then'
 PICTURES = ('.png', '.svg', '.pdf')
 
 
@@ -57,7 +58,7 @@ def _info(argv: list[str]) -> int:
         problems = find_problems(folder)
         if problems:
             print('\n'.join([f'{len(problems)} problem{"s" if len(problems) > 1 else ""} in {printable(str(folder))}',
-                             *(f'- {problem}' for problem in problems)]))
+                             *(f'- {problem}' for problem in problems), MORE]))
             return PROBLEMS
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter('always')

@@ -60,7 +60,8 @@ def measure(data: HeteroData, model: Recommender, training: TrainingConfig, fit:
     }
     is_new = data[ITEM].get('is_new')
     if is_new is not None:
-        metrics['among_new_items'] = _among(test, score, is_new.to(model.device))
+        metrics['among_new_items'] = {
+            'num_items': int(is_new.sum()), **_among(test, score, is_new.to(model.device))}
     if isinstance(model, DGMRec) and 'imputed' not in data[ITEM]:  # Else the true features are no longer there.
         metrics['generation'] = _generation(data, model)
     return metrics

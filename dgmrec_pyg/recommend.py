@@ -32,8 +32,8 @@ def build_parser() -> Parser:
                       help='for somebody who was not in training: items that they like (ids or names)')
     whom.add_argument('--items-file', metavar='FILE', help='the same from a text file')
     whom.add_argument('--who-wants', nargs='*', metavar='ID',
-                      help='the other way round: the users who would want these items most (ids or names; without any, '
-                           'all of --new-items)')
+                      help='the other way round: the users who would want these items most (ids or names, or ids of '
+                           '--new-items; without any, all of --new-items)')
     what = parser.add_argument_group('what')
     what.add_argument('--k', type=int, default=20, metavar='N', help='items per user, or users per item (default: 20)')
     seen = what.add_mutually_exclusive_group()
@@ -45,7 +45,8 @@ def build_parser() -> Parser:
                            'line')
     what.add_argument('--new-items', metavar='FILE',
                       help='rank items that are not in the set, too: an .npz file with an array [N, F] per modality '
-                           '(NaN rows where an item lacks it) and optionally their ids under id; not with --items')
+                           '(NaN rows where an item lacks it) and optionally their ids under id (else they are '
+                           'new-0, new-1, ...); not with --items')
     output = parser.add_argument_group('output')
     output.add_argument('--output', metavar='FILE',
                         help='a .csv, .jsonl (JSON lines) or .parquet file (default: a table on the screen)')

@@ -111,7 +111,7 @@ def test_all_problems_at_once(folder: Path) -> None:
 
 def test_problems_of_lines_come_in_their_order(folder: Path) -> None:
     change_lines((9, 'x\t1\t0'), (4, '1\t30\t0'), (2, '1\t2\t3'), (30, '1\t-1\t0'))(folder)
-    assert [problem.split(': ')[0].split()[-1] for problem in find_problems(folder)] == ['2', '9', '30']
+    assert [problem.split(': ')[0].split()[-1] for problem in find_problems(folder)] == ['2', '4', '9', '30']
 
 
 def test_the_file_that_differs_from_most_is_the_wrong_one(folder: Path) -> None:
@@ -121,6 +121,54 @@ def test_the_file_that_differs_from_most_is_the_wrong_one(folder: Path) -> None:
     with pytest.raises(UserError) as refused:
         read_mmrec(folder)
     assert str(refused.value) == problem
+
+
+BAD_LINES = {'negative': '1\t-1\t0', 'no number': 'x\t1\t0', 'short': '1\t1', 'shorter': '1'}
+
+
+@pytest.mark.parametrize('line', BAD_LINES.values(), ids=BAD_LINES)
+def test_a_bad_line_hides_no_other(line: str, folder: Path) -> None:
+    others = {10: '1\t2\t7', 11: '99999\t1\t0', 12: '1\t30\t0'}
+    change_lines((5, line), *others.items())(folder)
+    found = find_problems(folder)
+    assert {int(problem.split("' line ")[1].split(': ')[0]) for problem in found} == {5, *others}
+    assert sum("line 10: x_label is '7'; " in problem for problem in found) == 1
+
+
+def test_all_of_a_mask_file_and_of_the_ids(folder: Path) -> None:
+    np.savez(folder / 'missing_0.7.npz', image=np.zeros(3, dtype=bool), sound=np.zeros(NUM_ITEMS, dtype=bool),
+             text=np.zeros(NUM_ITEMS, dtype=int))
+    (folder / 'items.csv').write_text('itemID,raw\n0,a\nx,b\n0,c\n200,d\n')
+    found = find_problems(folder)
+    for words in ("line 3: itemID is 'x'", "line 4: itemID is '0'; it stands in an earlier", "line 5: itemID is '200'",
+                  "the mask of 'image' is bool [3]", "masks 'sound'", "the mask of 'text' is int64"):
+        assert sum(words in problem for problem in found) == 1, words
+    assert len(found) == 6
+
+
+def test_all_of_a_released_mask_file(folder: Path) -> None:
+    np.save(folder / 'missing_items_0.7.npy', {'x': np.array([1]), 'v': np.array([-1]), 't': np.array([30, 31])})
+    key, negative, beyond = find_problems(folder)
+    assert "unknown key 'x'" in key
+    assert "lists item -1 under 'v'" in negative
+    assert "lists item 30 under 't' (2 such)" in beyond
+
+
+def test_what_rests_on_a_number_of_items_that_is_in_doubt_is_left_out(folder: Path) -> None:
+    np.save(folder / 'image_feat.npy', np.zeros((20, 8)))
+    (folder / 'items.csv').write_text('itemID,raw\n0,a\n25,b\n0,c\n')
+    np.savez(folder / 'missing_0.7.npz', image=np.zeros(NUM_ITEMS, dtype=bool), sound=np.zeros(NUM_ITEMS, dtype=bool))
+    rows, repeated, name = find_problems(folder)  # Neither items from 20 on nor masks of 30 items are said to be wrong.
+    assert "/text_feat.npy' has 30 rows but 'image_feat.npy' has 20" in rows
+    assert "line 4: itemID is '0'; it stands in an earlier line too" in repeated
+    assert "masks 'sound'" in name
+
+
+def test_masks_are_looked_at_where_no_features_can_be_read(folder: Path) -> None:
+    for name in ('image', 'text'):
+        (folder / f'{name}_feat.npy').write_text('abc')
+    np.savez(folder / 'missing_0.7.npz', sound=np.zeros(NUM_ITEMS, dtype=bool))
+    assert sum("masks 'sound'" in problem for problem in find_problems(folder)) == 1
 
 
 def test_a_folder_is_named_as_it_was_given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

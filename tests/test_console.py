@@ -90,9 +90,9 @@ def test_generation_says_nothing_where_nothing_was_hidden(empty: dict[str, Any])
 
 
 def test_results_of_new_items_have_a_table_of_their_own() -> None:
-    found = metrics(0.25) | {'among_new_items': metrics(0.5)['test'],
+    found = metrics(0.25) | {'among_new_items': {'num_items': 1234, **metrics(0.5)['test']},
                              'compare': {'lightgcn': metrics(0.2) | {'among_new_items': metrics(0.125)['test']}}}
     lines = console.results(found, 'dgmrec').splitlines()
-    title = lines.index('test metrics where only new items are ranked')
+    title = lines.index('test metrics where only the 1,234 new items are ranked')
     assert [line.split()[:2] for line in lines[title + 3:]] == [['dgmrec', '0.5000'], ['lightgcn', '0.1250']]
     assert 'new items' not in console.results(metrics(0.25), 'dgmrec')

@@ -352,6 +352,8 @@ def test_new_items_end_to_end(root: Path, tmp_path: Path) -> None:
     metrics = carry_out(run, tmp_path / 'run')
     for part in (metrics, metrics['compare']['lightgcn']):
         assert {'new', 'old', 'cold', 'warm'} <= set(part['slices'])
+        assert part['among_new_items']['num_items'] == 6
+        assert part['among_new_items']['recall@20'] == 1  # 20 are more than there are to rank
         assert all(math.isfinite(number) for number in numbers(part))
     total = data[INTERACTS].test_edge_label_index.unique(dim=1).size(1)
     assert metrics['slices']['new']['num_labels'] + metrics['slices']['old']['num_labels'] <= total

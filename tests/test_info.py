@@ -46,9 +46,10 @@ def test_every_problem_and_exit_code_1(folder: Path, capsys: Output) -> None:
     assert main(['tiny']) == 1
     shown, errors = capsys.readouterr()
     assert errors == ''
-    first, *problems = shown.splitlines()
+    first, *problems, last = shown.splitlines()
     assert first == '2 problems in data/tiny'
     assert [problem.split("' ")[1][:12] for problem in problems] == ['has infinite', 'line 402: it']
+    assert last.startswith('repair these and run it again')
 
 
 def test_what_is_dropped_and_what_surprises(folder: Path, capsys: Output) -> None:

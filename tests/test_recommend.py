@@ -11,7 +11,7 @@ import pytest
 from small_set import SIZES
 
 from dgmrec_pyg.inference import load_run
-from dgmrec_pyg.recommend import main
+from dgmrec_pyg.recommend import build_parser, main
 
 Output = pytest.CaptureFixture[str]
 
@@ -63,6 +63,15 @@ def test_new_items(finished: Path, tmp_path: Path) -> None:
     assert main(['--run', str(finished), '--k', '31', '--new-items', str(tmp_path / 'new.npz'),
                  '--output', str(tmp_path / 'out.csv')]) == 0
     assert (pd.read_csv(tmp_path / 'out.csv')['item'] == 'fresh').sum() == 40
+
+
+def test_new_items_without_ids_go_by_their_rows(finished: Path, tmp_path: Path, capsys: Output) -> None:
+    np.savez(tmp_path / 'new.npz', image=np.ones((3, SIZES['image'])))
+    given = ['--run', str(finished), '--new-items', str(tmp_path / 'new.npz'), '--k', '1', '--who-wants']
+    assert main([*given, '030']) == 2
+    assert "its 30 items have ids such as 'i000'; new items: 'new-0' to 'new-2'" in capsys.readouterr().err
+    assert main([*given, 'new-0', 'new-2']) == 0
+    assert 'new-0, new-1' in ' '.join(build_parser().format_help().split())
 
 
 def users_up_to(number: int) -> list[str]:

@@ -123,7 +123,9 @@ def test_runs_of_different_sets_are_not_mixed(tmp_path: Path, capsys: pytest.Cap
     write_run(tmp_path / 'one')
     write_run(tmp_path / 'two', dataset='others')
     assert main([str(tmp_path)]) == 2
-    assert "of different sets: 'one' of toys, 'two' of others" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "of different sets, masks or held-out items: 'one' of toys, 'two' of others (their hashes differ)" in error
+    assert 'into a folder of their own' in error
 
 
 def test_a_run_without_epochs_has_no_such_section(tmp_path: Path) -> None:

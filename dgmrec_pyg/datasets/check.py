@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from dgmrec_pyg.datasets.masks import find_mask_files, read_mask_file
+from dgmrec_pyg.datasets.masks import check_mask_file, find_mask_files
 from dgmrec_pyg.datasets.mmrec import (
     COLUMNS,
     FEATURE_CHECKS,
@@ -25,8 +25,8 @@ from dgmrec_pyg.datasets.mmrec import (
     no_features,
 )
 from dgmrec_pyg.datasets.npy import NpyHeader, open_matrix, read_matrix
-from dgmrec_pyg.datasets.raw_ids import find_raw_id_files, read_raw_ids
-from dgmrec_pyg.datasets.tables import read_table, whole_numbers
+from dgmrec_pyg.datasets.raw_ids import check_raw_ids, find_raw_id_files
+from dgmrec_pyg.datasets.tables import numbers_or_negative, read_table, whole_numbers
 from dgmrec_pyg.errors import UserError
 
 SPLITS = {'validation': 1, 'test': 2}
@@ -51,7 +51,8 @@ def find_problems(folder: str | os.PathLike[str]) -> list[str]:
     files that do not fit, and splits that a run cannot do without.
 
     Each is one line that names the file, its first bad lines or rows and how many there are, and what to do. What
-    depends on a part that cannot be read is not looked at.
+    depends on a part that is wrong is not looked at: with files of features that do not tell the number of items, no
+    item is said to be beyond it.
 
     Args:
         folder (str or PathLike): The folder of the set.
@@ -65,18 +66,23 @@ def find_problems(folder: str | os.PathLike[str]) -> list[str]:
                         '_feat.npy files')
     problems = _Problems()
     headers = _check_features(folder, problems)
-    feature_file = items_file(headers) if headers else None
+    feature_file = items_file(headers) if _agree(headers) else None
     num_items = None if feature_file is None else headers[feature_file].shape[0]
-    num_users = _check_interactions(folder, problems, num_items, feature_file.name if feature_file else '')
-    # Lines of users beyond the last one are left out, so a file of users can be read whatever their number.
-    _check_raw_ids(folder, problems, {'user': num_users or 0, 'item': num_items})
-    if num_items is not None:
-        modalities = [path.name.removesuffix(FEATURE_SUFFIX) for path in find_feature_files(folder)]
+    _check_interactions(folder, problems, num_items, feature_file.name if feature_file else '')
+    _check_raw_ids(folder, problems, num_items)
+    modalities = [path.name.removesuffix(FEATURE_SUFFIX) for path in find_feature_files(folder)]
+    if modalities:
         with problems.collect():
             for path in find_mask_files(folder).values():
                 with problems.collect():
-                    read_mask_file(path, modalities, num_items)
+                    check_mask_file(path, modalities, num_items, problems.collect)
     return problems.found
+
+
+def _agree(headers: Mapping[Path, NpyHeader]) -> bool:
+    """Whether the feature files tell the number of items: more than half of them have as many rows."""
+    rows = [header.shape[0] for header in headers.values()]
+    return any(2 * rows.count(number) > len(rows) for number in rows)
 
 
 def _check_features(folder: Path, problems: _Problems) -> dict[Path, NpyHeader]:
@@ -99,9 +105,7 @@ def _check_features(folder: Path, problems: _Problems) -> dict[Path, NpyHeader]:
     return headers
 
 
-def _check_interactions(folder: Path, problems: _Problems, num_items: int | None, feature_file: str) -> int | None:
-    """Checks the interactions; returns the number of users, if it can be told."""
-    values: dict[str, np.ndarray] = {}
+def _check_interactions(folder: Path, problems: _Problems, num_items: int | None, feature_file: str) -> None:
     before = len(problems.found)
     with problems.collect():
         path = find_inter_file(folder)
@@ -109,17 +113,16 @@ def _check_interactions(folder: Path, problems: _Problems, num_items: int | None
         table = read_table(path, '\t', COLUMNS)
         if table.empty:
             raise UserError(f"'{path}' holds no interactions, only the names of columns")
-        for name in COLUMNS:
-            with problems.collect():
-                values[name] = whole_numbers(path, table[name])
+        values = {name: numbers_or_negative(table[name]) for name in COLUMNS}
         for name, numbers in values.items():
+            with problems.collect():
+                whole_numbers(path, table[name])
             if name != 'itemID' or num_items is not None:
                 with problems.collect():
                     check_limit(path, table[name], numbers, num_items or 0, feature_file)
-        if {'userID', 'x_label'} <= values.keys():
+        if all((values[name] >= 0).all() for name in ('userID', 'x_label')):
             _check_splits(path, values['userID'], values['x_label'], problems)
     problems.found[before:] = sorted(problems.found[before:], key=_line)
-    return int(values['userID'].max()) + 1 if 'userID' in values else None
 
 
 def _line(problem: str) -> int:
@@ -139,11 +142,10 @@ def _check_splits(path: Path, user: np.ndarray, label: np.ndarray, problems: _Pr
                                   f'some by {number} in the column x_label')
 
 
-def _check_raw_ids(folder: Path, problems: _Problems, sizes: dict[str, int | None]) -> None:
+def _check_raw_ids(folder: Path, problems: _Problems, num_items: int | None) -> None:
     for path in find_raw_id_files(folder):
         with problems.collect():
             check_file(folder, path)
-    for kind, size in sizes.items():
-        if size is not None:
-            with problems.collect():
-                read_raw_ids(folder, kind, size)
+    for kind in ('user', 'item'):
+        with problems.collect():
+            check_raw_ids(folder, kind, num_items, problems.collect)

@@ -11,7 +11,8 @@ import io
 import os
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +73,34 @@ def read_mask_file(path: str | os.PathLike[str], modalities: Sequence[str], num_
     Raises:
         UserError: If the file is missing or damaged, or does not fit the set.
     """
-    path = Path(path)
+    masks = {name: np.zeros(num_items, dtype=bool) for name in modalities}
+    _read(Path(path), masks, num_items, nullcontext)
+    return {name: torch.from_numpy(mask) for name, mask in masks.items()}
+
+
+def check_mask_file(path: str | os.PathLike[str], modalities: Sequence[str], num_items: int | None,
+                    collect: Callable[[], AbstractContextManager[None]]) -> None:
+    """Checks all of a mask file, where :func:`read_mask_file` stops at the first error.
+
+    Args:
+        path (str or PathLike): The file, ``.npz`` or ``.npy``.
+        modalities (Sequence[str]): The modalities of the set.
+        num_items (int, optional): Number of items of the set; with :obj:`None` only names are checked.
+        collect (Callable): Returns a context that takes up an error; each array, or key, is looked at in its own.
+
+    Raises:
+        UserError: If the file as a whole cannot be read.
+    """
+    _read(Path(path), {name: np.zeros(num_items or 0, dtype=bool) for name in modalities}, num_items, collect)
+
+
+def _read(path: Path, masks: dict[str, np.ndarray], num_items: int | None,
+          collect: Callable[[], AbstractContextManager[None]]) -> None:
+    """Reads a file into :obj:`masks`, each array or key in a context of its own."""
     readers = {'.npz': _read_npz, '.npy': _read_released}
     if path.suffix not in readers:
         raise UserError(f"'{path}' is no mask file; give missing_<ratio>.npz or missing_items_<ratio>.npy")
-    content = read_bytes(path, MAX_BYTES)
-    masks = {name: np.zeros(num_items, dtype=bool) for name in modalities}
-    readers[path.suffix](path, content, masks, num_items)
-    return {name: torch.from_numpy(mask) for name, mask in masks.items()}
+    readers[path.suffix](path, read_bytes(path, MAX_BYTES), masks, num_items, collect)
 
 
 def write_mask_file(path: str | os.PathLike[str], missing: Mapping[str, Tensor | np.ndarray]) -> None:
@@ -105,27 +126,35 @@ def write_mask_file(path: str | os.PathLike[str], missing: Mapping[str, Tensor |
         np.savez_compressed(temporary, **arrays)
 
 
-def _read_npz(path: Path, content: bytes, masks: dict[str, np.ndarray], num_items: int) -> None:
+def _read_npz(path: Path, content: bytes, masks: dict[str, np.ndarray], num_items: int | None,
+              collect: Callable[[], AbstractContextManager[None]]) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()
             if len({member.filename for member in members}) < len(members):
                 raise ValueError('it holds two members of one name')
             for member in members:
-                name = member.filename.removesuffix('.npy')
-                if name not in masks:
-                    raise UserError(f"'{path}' masks {name[:40]!r}, which the set lacks{near_miss(name, masks)} "
-                                    f'(its modalities: {", ".join(masks)})')
-                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise ValueError('it is packed in another way than NumPy does')
-                with archive.open(member) as file:
-                    # No more is unpacked than a fitting mask has.
-                    start = file.read(HEADER_BYTES + num_items)
-                masks[name] = _bool_array(path, name, start, num_items)
+                with collect():
+                    _read_member(path, archive, member, masks, num_items)
     except UserError:
         raise
     except Exception as error:  # a damaged archive fails in many ways
         raise _damaged(path, error) from error
+
+
+def _read_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, masks: dict[str, np.ndarray],
+                 num_items: int | None) -> None:
+    name = member.filename.removesuffix('.npy')
+    if name not in masks:
+        raise UserError(f"'{path}' masks {name[:40]!r}, which the set lacks{near_miss(name, masks)} "
+                        f'(its modalities: {", ".join(masks)})')
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError('it is packed in another way than NumPy does')
+    if num_items is not None:
+        with archive.open(member) as file:
+            # No more is unpacked than a fitting mask has.
+            start = file.read(HEADER_BYTES + num_items)
+        masks[name] = _bool_array(path, name, start, num_items)
 
 
 def _bool_array(path: Path, name: str, content: bytes, num_items: int) -> np.ndarray:
@@ -139,7 +168,8 @@ def _bool_array(path: Path, name: str, content: bytes, num_items: int) -> np.nda
     return values != 0
 
 
-def _read_released(path: Path, content: bytes, masks: dict[str, np.ndarray], num_items: int) -> None:
+def _read_released(path: Path, content: bytes, masks: dict[str, np.ndarray], num_items: int | None,
+                   collect: Callable[[], AbstractContextManager[None]]) -> None:
     try:
         header = read_header(content)
         if header.dtype != np.object_:
@@ -147,18 +177,25 @@ def _read_released(path: Path, content: bytes, masks: dict[str, np.ndarray], num
         items_of_key = load_array_dict(content[header.offset:])
     except Exception as error:  # a damaged or harmful pickle fails in many ways
         raise _damaged(path, error) from error
-    has_known_name = not masks.keys().isdisjoint(MODALITY_OF_LETTER.values())
     for key, items in items_of_key.items():
-        lacking = set(masks) if key == ALL_MODALITIES else _modalities_of(path, key).intersection(masks)
-        if items.size and key != ALL_MODALITIES and not has_known_name:
-            raise UserError(f"'{path}' speaks of text, image and audio, but the set has {', '.join(masks)}; "
-                            'give its masks as missing_<ratio>.npz')
-        wrong = items[(items < 0) | (items >= num_items)]
-        if wrong.size:
-            raise UserError(f"'{path}' lists item {wrong[0]} under '{key}' ({wrong.size:,} such); the set has "
-                            f'{num_items:,} items, numbered from 0')
-        for name in lacking:
-            masks[name][items] = True
+        with collect():
+            _mark(path, key, items, masks, num_items)
+
+
+def _mark(path: Path, key: str, items: np.ndarray, masks: dict[str, np.ndarray], num_items: int | None) -> None:
+    """Marks the items of a key of a released file."""
+    lacking = set(masks) if key == ALL_MODALITIES else _modalities_of(path, key).intersection(masks)
+    if items.size and key != ALL_MODALITIES and masks.keys().isdisjoint(MODALITY_OF_LETTER.values()):
+        raise UserError(f"'{path}' speaks of text, image and audio, but the set has {', '.join(masks)}; "
+                        'give its masks as missing_<ratio>.npz')
+    if num_items is None:
+        return
+    wrong = items[(items < 0) | (items >= num_items)]
+    if wrong.size:
+        raise UserError(f"'{path}' lists item {wrong[0]} under '{key}' ({wrong.size:,} such); the set has "
+                        f'{num_items:,} items, numbered from 0')
+    for name in lacking:
+        masks[name][items] = True
 
 
 def _modalities_of(path: Path, key: str) -> set[str]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dgmrec_pyg.datasets.tables import column_names, read_table, reject_lines, whole_numbers
+from dgmrec_pyg.datasets.tables import column_names, numbers_or_negative, read_table, reject_lines, whole_numbers
 from dgmrec_pyg.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # For each kind of node: the column of our ids, and the files that may hold them, the first one found is read.
 _FILES = {
@@ -49,24 +55,15 @@ def read_raw_ids(folder: Path, kind: str, num_nodes: int) -> tuple[list[str] | N
     Raises:
         UserError: If a file lacks the id column, names a node twice, or names an item that does not exist.
     """
-    id_column = _FILES[kind][0]
     path = _find(folder, kind)
     if path is None:
         return None, None
-    separator = _separator(path)
-    columns = column_names(path, separator)
-    raw_column = _raw_column(columns, id_column)
-    wanted = [name for name in (id_column, raw_column, NAME_COLUMN) if name in columns or name == id_column]
-    table = read_table(path, separator, wanted, text=True)
-
-    ids = whole_numbers(path, table[id_column])
-    reject_lines(path, table[id_column], table[id_column].duplicated().to_numpy(), 'it stands in an earlier line too')
+    table, raw_column = _read_columns(path, _FILES[kind][0])
+    ids = _check_ids(path, table[_FILES[kind][0]], num_nodes if kind == 'item' else None, nullcontext)
     inside = ids < num_nodes
-    if kind == 'item':
-        reject_lines(path, table[id_column], ~inside, f'there are {num_nodes:,} items, numbered from 0')
 
     def column(name: str | None) -> list[str] | None:
-        if name is None or name not in columns:
+        if name is None or name not in table:
             return None
         texts = np.arange(num_nodes).astype(str).astype(object)
         given = table[name].notna().to_numpy() & inside
@@ -74,6 +71,50 @@ def read_raw_ids(folder: Path, kind: str, num_nodes: int) -> tuple[list[str] | N
         return texts.tolist()
 
     return column(raw_column), column(NAME_COLUMN)
+
+
+def check_raw_ids(folder: Path, kind: str, num_items: int | None,
+                  collect: Callable[[], AbstractContextManager[None]]) -> None:
+    """Checks all of a file of raw ids, where :func:`read_raw_ids` stops at the first error.
+
+    Args:
+        folder (Path): The folder of the set.
+        kind (str): ``'user'`` or ``'item'``.
+        num_items (int, optional): Number of items, where it is known.
+        collect (Callable): Returns a context that takes up an error; each check is done in its own.
+
+    Raises:
+        UserError: If the file cannot be read or lacks the id column.
+    """
+    path = _find(folder, kind)
+    if path is not None:
+        id_column = _FILES[kind][0]
+        table, _ = _read_columns(path, id_column)
+        _check_ids(path, table[id_column], num_items if kind == 'item' else None, collect)
+
+
+def _read_columns(path: Path, id_column: str) -> tuple[pd.DataFrame, str | None]:
+    """Returns our ids, raw ids and names as far as there are such columns, and the name of the column of raw ids."""
+    separator = _separator(path)
+    columns = column_names(path, separator)
+    raw_column = _raw_column(columns, id_column)
+    wanted = [name for name in (id_column, raw_column, NAME_COLUMN) if name in columns or name == id_column]
+    return read_table(path, separator, wanted, text=True), raw_column
+
+
+def _check_ids(path: Path, column: pd.Series, num_items: int | None,
+               collect: Callable[[], AbstractContextManager[None]]) -> np.ndarray:
+    """Returns our ids, int64 ``[num_lines]``, negative where an error was collected."""
+    ids = numbers_or_negative(column)
+    with collect():
+        whole_numbers(path, column)
+    with collect():
+        repeated = column.duplicated().to_numpy() & (ids >= 0)
+        reject_lines(path, column, repeated, 'it stands in an earlier line too')
+    if num_items is not None:
+        with collect():
+            reject_lines(path, column, ids >= num_items, f'there are {num_items:,} items, numbered from 0')
+    return ids
 
 
 def _separator(path: Path) -> str:

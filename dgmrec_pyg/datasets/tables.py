@@ -98,7 +98,10 @@ def reject_lines(path: Path, column: pd.Series, wrong: np.ndarray, need: str) ->
     if wrong.any():
         first = int(wrong.argmax())
         line = column.index[first] + HEADER_LINES + 1
-        value = 'empty' if column.isna().iloc[first] else repr(str(column.iloc[first])[:40])
+        found = column.iloc[first]
+        if isinstance(found, float) and found.is_integer():  # An empty cell makes all numbers of a column floats.
+            found = int(found)
+        value = 'empty' if column.isna().iloc[first] else repr(str(found)[:40])
         more = f' ({int(wrong.sum()):,} such lines)' if wrong.sum() > 1 else ''
         raise UserError(f"'{path}' line {line}: {column.name} is {value}; {need}{more}")
 
@@ -113,10 +116,20 @@ def whole_numbers(path: Path, column: pd.Series) -> np.ndarray:
     Raises:
         UserError: If a value is no whole number, is negative, or is beyond 2^31 - 1.
     """
+    values = numbers_or_negative(column)
+    reject_lines(path, column, values < 0, f'a whole number from 0 to {LARGEST_ID} is needed')
+    return values
+
+
+def numbers_or_negative(column: pd.Series) -> np.ndarray:
+    """Returns a column of ids as int64, -1 where it holds no whole number from 0 to 2^31 - 1.
+
+    Args:
+        column (pandas.Series): The column, as :func:`read_table` gave it.
+    """
     import pandas as pd
 
     column_as_read = column if column.dtype.kind in 'iuf' else column.astype(str)
     values = pd.to_numeric(column_as_read, errors='coerce').to_numpy(np.float64)
-    wrong = ~((values >= 0) & (values <= LARGEST_ID) & (values == np.floor(values)))
-    reject_lines(path, column, wrong, f'a whole number from 0 to {LARGEST_ID} is needed')
-    return values.astype(np.int64)
+    whole = (values >= 0) & (values <= LARGEST_ID) & (values == np.floor(values))
+    return np.where(whole, values, -1).astype(np.int64)

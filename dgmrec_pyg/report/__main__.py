@@ -20,7 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
         description='Write results as one HTML page that needs nothing else: tables that sort, plots, tests, settings.')
     parser.add_argument('results', metavar='RESULTS', type=Path,
                         help='the folder of a benchmark (with cells.jsonl), a run directory, or a folder with run '
-                             'directories of one set')
+                             'directories of one set, masks and held-out items')
     parser.add_argument('--out', '--output', dest='out', metavar='FILE', type=Path,
                         help=f'the page to write (default: {PAGE} in the folder of the results)')
     return parser

@@ -55,7 +55,7 @@ def read_source(path: Path) -> Source:
 
     Args:
         path (Path): The folder of a benchmark or its ``cells.jsonl``, a run directory, or a folder with run directories
-            of one set.
+            of one set, with the same masks and held-out items.
 
     Raises:
         UserError: If there are none, or they are damaged or of another format.
@@ -100,13 +100,14 @@ def _read_run(folder: Path) -> Source:
 
 
 def _read_runs(folder: Path, runs: Sequence[Path]) -> Source:
-    """Run directories of one set as a benchmark; its axes are what they differ by."""
+    """Run directories of one set, masks and held-out items as a benchmark; its axes are what they differ by."""
     sources = [_read_run(run) for run in runs]
     first = sources[0].header
     for run, header in ((run, source.header) for run, source in zip(runs, sources, strict=True)):
         if (header.dataset, header.data_hash) != (first.dataset, first.data_hash):
-            raise UserError(f"the runs in '{folder}' are of different sets: '{runs[0].name}' of {first.dataset}, "
-                            f"'{run.name}' of {header.dataset} (by their hashes); keep those of one set together")
+            raise UserError(f"the runs in '{folder}' are of different sets, masks or held-out items: '{runs[0].name}' "
+                            f"of {first.dataset}, '{run.name}' of {header.dataset} (their hashes differ); put "
+                            'those that share all three into a folder of their own, or give one run')
     common = _told_apart([source.header.common for source in sources])
     axes = [name for name, value in common[0].items()
             if name not in _PLACES and any(one.get(name) != value for one in common)]
