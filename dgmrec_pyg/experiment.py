@@ -21,7 +21,7 @@ from dgmrec_pyg.console import describe_batches, describe_data
 from dgmrec_pyg.datasets import data_hash
 from dgmrec_pyg.datasets.statistics import set_sizes
 from dgmrec_pyg.disk import DiskEstimate, check_disk, estimate_disk
-from dgmrec_pyg.errors import UserError, near_miss
+from dgmrec_pyg.errors import UserError, check_name
 from dgmrec_pyg.loading import RunSettings, dataset_name, load_data
 from dgmrec_pyg.measuring import evaluators, measure
 from dgmrec_pyg.memory import DataSizes, MemoryEstimate, check_memory, estimate_memory, memory_errors
@@ -81,8 +81,7 @@ def resolve_settings(run: RunSettings, model: str | None = None) -> tuple[Settin
         UserError: If a name or a setting is not known or does not fit.
     """
     name = run.model if model is None else model
-    if name not in MODELS:
-        raise UserError(f"unknown model '{name}'{near_miss(name, MODELS)} (known: {', '.join(MODELS)})")
+    check_name('model', name, MODELS)
     of_set = load_preset(run.preset, dataset_name(run.dataset))
     own = load_preset(run.preset, dataset_name(run.dataset), name)
     config = MODELS[name].config_class.from_dict(own['model'])

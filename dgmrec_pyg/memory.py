@@ -111,9 +111,7 @@ def _table_bytes(sizes: DataSizes, config: DGMRecConfig) -> int:
     """A model's feature tables and the best epoch's; where they are trained, also a gradient and Adam's two; with new
     items, the old ones' rows, of which item graphs are made, or what places new ones."""
     widths = _widths(sizes, config)
-    copies = 0
-    if sizes.has_new_items:
-        copies = _placing_columns(widths)
+    copies = _placing_columns(widths) if sizes.has_new_items else 0
     return _FLOAT * sizes.num_items * ((5 if config.train_features else 2) * sum(widths) + copies)
 
 

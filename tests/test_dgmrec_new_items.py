@@ -116,6 +116,20 @@ def test_a_loaded_model_places_new_items_as_the_trained_one_did() -> None:
     assert not trained.embed()[1].equal(before)
 
 
+def test_what_a_fused_step_has_changed_is_read_anew() -> None:
+    """It changes tables without counting up their versions; nothing is missing, so nothing else touches them."""
+    data = with_new_items(make_data(missing_rate=0.0))
+    config = DGMRecConfig(train_features=True, generate_from='encodings')
+    trained, loaded = make(data, config), make(data, config)
+    trained.embed()
+    optimizer = torch.optim.Adam(trained.trainable_parameters(), lr=0.1, fused=True)
+    user, item = data['user', 'interacts', 'item'].edge_index[:, :20]
+    trained.loss(user, item, item.flip(0)).backward()
+    optimizer.step()
+    loaded.load_state_dict(trained.state_dict())
+    assert trained.embed()[1].equal(loaded.embed()[1])
+
+
 @pytest.mark.parametrize('inference_graph', ['refreshed', 'initial'])
 def test_new_items_are_ranked_by_their_features(inference_graph: str) -> None:
     """Users like the items whose first feature has their sign; new items can be told apart by it alone."""

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import Embedding, Linear
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.module_dict import ModuleDict
-from torch_geometric.nn.parameter_dict import ParameterDict
 
 from dgmrec_pyg.config import DGMRecConfig
 from dgmrec_pyg.errors import UserError
@@ -26,7 +25,7 @@ from dgmrec_pyg.nn.models.dgmrec_explain import ScoreParts
 from dgmrec_pyg.nn.models.dgmrec_fold_in import borrow_side, fill_new_features
 from dgmrec_pyg.nn.models.dgmrec_generation import from_encodings, from_features
 from dgmrec_pyg.nn.models.dgmrec_terms import Batch, Parts, Side
-from dgmrec_pyg.nn.models.features import filled_features
+from dgmrec_pyg.nn.models.features import feature_tables, filled_features
 from dgmrec_pyg.nn.nearest import rows_per_block
 from dgmrec_pyg.nn.preference import ModalityPreference, filter_features
 from dgmrec_pyg.nn.rows import select_and_pass
@@ -96,8 +95,7 @@ class DGMRec(Recommender):
 
         self.user_embedding = Embedding(self.num_users, size)
         self.item_embedding = Embedding(self.num_items, size)
-        self.feature_tables = ParameterDict({
-            m: torch.nn.Parameter(x, requires_grad=config.train_features) for m, x in tables.items()})
+        self.feature_tables = feature_tables(tables, config.train_features)
         self.encoder = DisentangledEncoder(in_channels, size)
         self.preference = ModalityPreference(self.modalities, size)
         self.generator_net = ModalityGenerator(in_channels, size, config.noise_scale)
@@ -278,13 +276,13 @@ class DGMRec(Recommender):
         regression = self._embedding_regression
         if regression is None:
             regression = EmbeddingRegression(self.feature_tables, torch.ones(self.num_items, dtype=torch.bool))
-            columns = regression.columns(self.feature_tables)
-        else:
-            columns = self._columns(regression)
-        return borrow_side(items, self._ranked(items).fused(), regression, columns, features)
+        return borrow_side(items, self._ranked(items).fused(), regression, self._columns(regression), features)
 
     def _columns(self, regression: EmbeddingRegression) -> Tensor:
-        """What the regression reads of all items, computed anew where tables have changed since the last evaluation."""
+        """What a regression reads of all items. The model's own reads it anew only where tables have changed since the
+        last evaluation, which their versions tell, but for trained ones: Adam's fused step does not count."""
+        if self.config.train_features or regression is not self._embedding_regression:
+            return regression.columns(self.feature_tables)
         versions = tuple(x._version for x in self.feature_tables.values())
         if self._columns_of_tables is None or self._columns_of_tables[0] != versions:
             self._columns_of_tables = versions, regression.columns(self.feature_tables)
