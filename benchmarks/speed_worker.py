@@ -30,7 +30,7 @@ from dgmrec_pyg.config import DGMRecConfig, TrainingConfig
 from dgmrec_pyg.experiment import build_model, make_trainer, resolve_device, resolve_settings
 from dgmrec_pyg.loading import RunSettings, load_data
 from dgmrec_pyg.measuring import evaluators
-from dgmrec_pyg.schema import INTERACTS, ITEM, USER, item_features, modality_names, training_edges
+from dgmrec_pyg.schema import INTERACTS, ITEM, USER, item_features, modality_names, training_edges, without_features
 from dgmrec_pyg.training import BPRSampler, Trainer
 
 UNIT_ROWS, UNIT_COLUMNS, UNIT_TEMPERATURE = 2048, 64, 0.2
@@ -99,8 +99,9 @@ class Package:
 
     def __init__(self, data: HeteroData, config: DGMRecConfig, training: TrainingConfig, seed: int,
                  device: torch.device) -> None:
-        self.data, self.training, self.seed = data, training, seed
+        self.training, self.seed = training, seed
         self.model = build_model(data, 'dgmrec', config, seed, device)
+        self.data = data = without_features(data)  # as a run does
         self.validation = evaluators(data, device)[0]
         self.steps_per_epoch = len(make_trainer(data, self.model, training, seed).sampler)
         self.sampling_seconds = 0.0
@@ -257,6 +258,8 @@ def measure_parts(task: Task) -> dict[str, Any]:
     data, config, training = load(task)
     peaks = {'set': peak_bytes(device)}
     version = VERSIONS[task.version](data, config, training, task.run['seed'], device)
+    sizes_of_set = sizes(data)
+    del data  # The package's model trains without it.
     peaks['model'] = peak_bytes(device)
     version.train(1, WARM_UP_STEPS)
     peaks['training'] = peak_bytes(device)
@@ -281,7 +284,7 @@ def measure_parts(task: Task) -> dict[str, Any]:
         seconds['epoch'] = fixed + max(seconds['epoch'] - fixed, 0.0) * version.steps_per_epoch / steps
     return {'seconds': seconds, 'unit_seconds': units.stop(), 'peak_bytes': peaks['evaluation'],
             'peak_bytes_after': peaks, 'library_bytes': libraries, 'steps_timed': steps,
-            'steps_per_epoch': version.steps_per_epoch, 'set': sizes(data),
+            'steps_per_epoch': version.steps_per_epoch, 'set': sizes_of_set,
             'config': config.to_dict(), 'training': training.to_dict(), 'device': device_name(device),
             'threads': torch.get_num_threads()}
 
@@ -304,6 +307,7 @@ def measure_time_to(task: Task) -> dict[str, Any]:
 
     reached, start = False, time.perf_counter()
     model = build_model(data, 'dgmrec', config, task.run['seed'], device)
+    data = without_features(data)
     trainer = make_trainer(data, model, training, task.run['seed'], on_epoch=look)
     built = time.perf_counter() - start
     try:
@@ -320,8 +324,9 @@ def profile(task: Task) -> dict[str, Any]:
     """Traces some training steps and names the dearest operations."""
     device = resolve_device(task.run['device'])
     data, config, training = load(task)
-    trainer = make_trainer(data, build_model(data, 'dgmrec', config, task.run['seed'], device), training,
-                           task.run['seed'])
+    model = build_model(data, 'dgmrec', config, task.run['seed'], device)
+    data = without_features(data)
+    trainer = make_trainer(data, model, training, task.run['seed'])
     batches = list(islice(trainer.sampler, PROFILED_STEPS))
     train_steps(trainer, batches[:WARM_UP_STEPS])
     activities = [torch.profiler.ProfilerActivity.CPU]

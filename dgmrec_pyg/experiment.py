@@ -22,14 +22,15 @@ from dgmrec_pyg.datasets import data_hash
 from dgmrec_pyg.datasets.statistics import set_sizes
 from dgmrec_pyg.disk import DiskEstimate, check_disk, estimate_disk
 from dgmrec_pyg.errors import UserError, check_name
-from dgmrec_pyg.loading import RunSettings, dataset_name, load_data
+from dgmrec_pyg.loading import RunSettings, dataset_name, load_again, load_data
 from dgmrec_pyg.measuring import evaluators, measure
 from dgmrec_pyg.memory import DataSizes, MemoryEstimate, check_memory, estimate_memory, memory_errors
 from dgmrec_pyg.nn import MODELS, Recommender
 from dgmrec_pyg.rundir import RECOMMENDATIONS_PER_USER, RunDirectory
-from dgmrec_pyg.schema import INTERACTS, ITEM, USER, item_features, modality_names, training_edges
+from dgmrec_pyg.schema import INTERACTS, ITEM, USER, item_features, modality_names, training_edges, without_features
 from dgmrec_pyg.training import BPRSampler, Fit, Trainer
 from dgmrec_pyg.training.deterministic import deterministic
+from dgmrec_pyg.training.heap import stop_keeping_freed_memory
 
 DETERMINISTIC = ('deterministic: the same bits again on the same kind of device, with the same versions and {threads} '
                  'thread(s); on CPU this costs nothing that could be measured, on CUDA it was not measured')
@@ -137,26 +138,38 @@ def make_trainer(data: HeteroData, model: Recommender, training: TrainingConfig,
 
 @memory_errors()
 def fit_model(data: HeteroData, model: Recommender, training: TrainingConfig, seed: int,
-              start: Callable[[Trainer | None], None] = lambda trainer: None, **options: Any) -> Result:
+              start: Callable[[Trainer | None], None] = lambda trainer: None,
+              load_features: Callable[[], HeteroData] | None = None, **options: Any) -> Result:
     """Trains and measures a model of :func:`build_model`.
 
     Args:
-        data (HeteroData): The set.
+        data (HeteroData): The set; without its features, which training does not read, if :obj:`load_features` is
+            given.
         model (Recommender): The model.
         training (TrainingConfig): The training settings.
         seed (int): Draws the batches.
         start (Callable): Called with the trainer, :obj:`None` where there is nothing to train, before it starts.
             (default: nothing)
+        load_features (Callable, optional): As :func:`~dgmrec_pyg.measuring.measure` takes it. (default: the features
+            are in :obj:`data`)
         **options: Passed on to :class:`~dgmrec_pyg.training.Trainer`.
 
     Raises:
         UserError: If the loss is no longer finite, or memory does not suffice.
     """
+    fit = _train(data, model, training, seed, start, **options)
+    stop_keeping_freed_memory()
+    return Result(model, fit, measure(data, model, training, fit, load_features))
+
+
+def _train(data: HeteroData, model: Recommender, training: TrainingConfig, seed: int,
+           start: Callable[[Trainer | None], None], **options: Any) -> Fit | None:
+    """By itself, so that the optimizer and the copy of the best epoch are gone before the model is measured."""
     trainer = make_trainer(data, model, training, seed, **options) if model.trainable else None
     start(trainer)
     fit = None if trainer is None else trainer.fit()
     model.eval()
-    return Result(model, fit, measure(data, model, training, fit))
+    return fit
 
 
 def describe(data: HeteroData, run: RunSettings) -> dict[str, Any]:
@@ -245,6 +258,8 @@ def _carry_out(run: RunSettings, output: RunDirectory, progress: bool, say: Call
     states = {name: output.state_to_resume(description, name) for name in (None, *run.compare)}
     model = build_model(data, run.model, config, run.seed, device)
     others = {name: build_model(data, name, other_settings[name][0], run.seed, device) for name in run.compare}
+    data = without_features(data)  # The models have their own; at times these are most of what a run holds.
+    load_features = partial(load_again, run, description['data']['hash'])
     begin = time.perf_counter()
 
     def load(trainer: Trainer | None, name: str | None = None) -> None:
@@ -270,15 +285,15 @@ def _carry_out(run: RunSettings, output: RunDirectory, progress: bool, say: Call
         elif output.resume and model.trainable:
             say('there is no checkpoint yet: starting with the first epoch')
 
-    result = fit_model(data, model, training, run.seed, start, progress=progress, on_epoch=output.add_epoch,
-                       on_checkpoint=output.save_state, on_failure=output.save_failure)
+    result = fit_model(data, model, training, run.seed, start, load_features, progress=progress,
+                       on_epoch=output.add_epoch, on_checkpoint=output.save_state, on_failure=output.save_failure)
     if result.fit is not None and result.fit.resumed_after == result.fit.epoch:
         say('nothing was left to train: the last epoch was reached, or patience was over')
     metrics = {**result.metrics, 'interrupted': result.interrupted, 'total_seconds': time.perf_counter() - begin}
     output.finish(metrics, model, data, [] if result.fit is None else result.fit.records)
     for name in () if result.interrupted else run.compare:
         other = fit_model(data, others.pop(name), other_settings[name][1], run.seed, partial(load, name=name),
-                          progress=progress, on_checkpoint=partial(output.save_state, compared=name),
+                          load_features, progress=progress, on_checkpoint=partial(output.save_state, compared=name),
                           on_failure=output.save_failure)
         metrics |= {'interrupted': other.interrupted, 'total_seconds': time.perf_counter() - begin}
         if not other.interrupted:  # A model that is trained by half is no comparison.

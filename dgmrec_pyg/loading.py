@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, get_type_hints
 
 from torch_geometric.data import HeteroData
 
-from dgmrec_pyg.datasets import MultimodalDataset, SyntheticMultimodal
+from dgmrec_pyg.datasets import MultimodalDataset, SyntheticMultimodal, data_hash
 from dgmrec_pyg.datasets.multimodal import AUTO, NONE, find_mask_file
 from dgmrec_pyg.datasets.sources import SOURCES
 from dgmrec_pyg.errors import UserError, check_name, near_miss
@@ -124,6 +125,29 @@ def load_data(run: RunSettings) -> HeteroData:
         if evaluation_users(labels, training_edges(data), data[USER].num_nodes).numel() == 0:
             raise UserError(f"set '{run.dataset}' has no {name} interactions of users with training interactions "
                             '(x_label: 0 training, 1 validation, 2 test); a run needs both splits')
+    return data
+
+
+def load_again(run: RunSettings, expected_hash: str) -> HeteroData:
+    """Loads the set of a run that has been trained, whose features were let go meanwhile.
+
+    Args:
+        run (RunSettings): The run.
+        expected_hash (str): :func:`~dgmrec_pyg.datasets.data_hash` of the set that it was trained on.
+
+    Raises:
+        UserError: If the set cannot be read any more or is another one now.
+    """
+    advice = ('so the trained model cannot be measured; it is in the checkpoint: put the files back as they were and '
+              'give --resume')
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # It has warned before training.
+            data = load_data(run)
+    except UserError as error:
+        raise UserError(f"set '{run.dataset}' cannot be read any more ({error}), {advice}") from error
+    if data_hash(data) != expected_hash:
+        raise UserError(f"the files of set '{run.dataset}' have changed while the model was trained, {advice}")
     return data
 
 

@@ -12,10 +12,11 @@ from torch_geometric.data import HeteroData
 
 from dgmrec_pyg.config import TrainingConfig
 from dgmrec_pyg.evaluation import SplitEvaluator, generation_quality, item_slices
-from dgmrec_pyg.imputation import impute
+from dgmrec_pyg.imputation import observed_mean
 from dgmrec_pyg.nn import DGMRec, Recommender
 from dgmrec_pyg.schema import INTERACTS, ITEM, USER, item_features, missing_mask, modality_names, training_edges
 from dgmrec_pyg.training import Fit
+from dgmrec_pyg.training.heap import give_back_freed_memory
 
 
 def evaluators(data: HeteroData, device: torch.device, mask_validation: bool = False
@@ -37,7 +38,8 @@ def evaluators(data: HeteroData, device: torch.device, mask_validation: bool = F
             SplitEvaluator(test, train, num_users, num_items, seen))
 
 
-def measure(data: HeteroData, model: Recommender, training: TrainingConfig, fit: Fit | None) -> dict[str, Any]:
+def measure(data: HeteroData, model: Recommender, training: TrainingConfig, fit: Fit | None,
+            load_features: Callable[[], HeteroData] | None = None) -> dict[str, Any]:
     """Evaluates a finished model on test; only ever called for the model that validation chose.
 
     Args:
@@ -45,6 +47,8 @@ def measure(data: HeteroData, model: Recommender, training: TrainingConfig, fit:
         model (Recommender): The model.
         training (TrainingConfig): Says what is left out of the ranking.
         fit (Fit, optional): How training went; :obj:`None` where there was nothing to train.
+        load_features (Callable, optional): Returns the set with its features; called last, if generated features are
+            compared with them. (default: they are in :obj:`data`)
     """
     validation, test = evaluators(data, model.device, training.mask_validation)
     score = model.scorer()
@@ -63,7 +67,8 @@ def measure(data: HeteroData, model: Recommender, training: TrainingConfig, fit:
         metrics['among_new_items'] = {
             'num_items': int(is_new.sum()), **_among(test, score, is_new.to(model.device))}
     if isinstance(model, DGMRec) and 'imputed' not in data[ITEM]:  # Else the true features are no longer there.
-        metrics['generation'] = _generation(data, model)
+        give_back_freed_memory()  # What ranking has freed, since features may be wide.
+        metrics['generation'] = _generation(data if load_features is None else load_features(), model)
     return metrics
 
 
@@ -91,9 +96,11 @@ def _among(test: SplitEvaluator, score: Callable[[torch.Tensor], torch.Tensor], 
 
 
 def _generation(data: HeteroData, model: DGMRec) -> dict[str, Any]:
-    names = modality_names(data)
-    missing = {m: missing_mask(data, m) for m in names}
-    truth = {m: item_features(data, m) for m in names}
-    return generation_quality(generated={m: model.features(m).cpu() for m in names},
-                              imputed={m: impute(truth[m], missing[m], 'mean') for m in names},
-                              truth=truth, missing=missing)
+    missing = {m: missing_mask(data, m) for m in modality_names(data)}
+    quality: dict[str, Any] = {}
+    for modality, lacks in missing.items():  # One at a time: each takes one more table as wide as its features.
+        truth = item_features(data, modality)
+        imputed = observed_mean(truth, lacks).expand_as(truth)  # Only items that lack the modality are compared.
+        quality |= generation_quality({modality: model.features(modality).cpu()}, {modality: imputed},
+                                      {modality: truth}, missing)
+    return quality

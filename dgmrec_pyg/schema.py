@@ -15,6 +15,7 @@ r"""The :class:`~torch_geometric.data.HeteroData` that every part of the package
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -119,6 +120,22 @@ def cold_items(data: HeteroData) -> Tensor:
     cold = torch.zeros_like(popularity, dtype=torch.bool)
     cold[coldest_first[:round(COLD_SHARE * popularity.numel())]] = True
     return cold
+
+
+def without_features(data: HeteroData) -> HeteroData:
+    """Returns a copy that knows the sizes of the features but not their values, for as long as nothing reads them.
+
+    They are on PyTorch's meta device, where they take no memory and whoever asks for a value gets an error. Everything
+    else is there, and shared with the given graph.
+
+    Args:
+        data (HeteroData): A graph in the package's schema; it is not written to.
+    """
+    data = copy.copy(data)
+    for modality in modality_names(data):
+        data[ITEM][missing_key(modality)] = missing_mask(data, modality)  # Where none is stored, one is made.
+        data[ITEM][feature_key(modality)] = torch.empty_like(item_features(data, modality), device='meta')
+    return data
 
 
 def set_training_edges(data: HeteroData, edge_index: Tensor) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import math
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dgmrec_pyg.evaluation.generation import generation_quality
 
@@ -128,3 +131,28 @@ def test_inputs_are_not_written_to(tables: Tables) -> None:
     before = copy.deepcopy(tables)
     generation_quality(**tables)
     assert all(tables[kind][name].equal(table) for kind, group in before.items() for name, table in group.items())
+
+
+class MostBytes(TorchDispatchMode):
+    """Notes the bytes of the largest tensor that an operation made."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        self.count = max(self.count, made.nbytes if isinstance(made, Tensor) else 0)
+        return made
+
+
+def test_wide_features_are_compared_block_by_block() -> None:
+    generator = torch.Generator().manual_seed(0)
+    true, noise = (torch.randn(8192, 1024, generator=generator) for _ in range(2))
+    made = true + noise
+    missing = {'image': torch.arange(8192) % 4 > 0, 'text': torch.arange(8192) % 3 > 0}
+    with MostBytes() as most:
+        result = generation_quality({'image': made}, {'image': true}, {'image': true}, missing)
+    hidden = missing['image']
+    assert 0 < most.count < true[hidden].nbytes
+    expected = F.cosine_similarity(made[hidden], true[hidden]).mean()
+    assert result['image']['all']['cosine']['generated'] == pytest.approx(float(expected), abs=1e-6)
+    assert result['image']['all']['num_items'] == 6144

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from dgmrec_pyg.schema import is_true_feature
 
 # A feature row this near to the mean, relative to the size of the features, differs from it by rounding only.
 _ROUNDING = 1e-5
+_BLOCK_VALUES = 2**20  # compared at a time, since features can be most of what a process holds
 
 
 def generation_quality(
@@ -53,27 +54,43 @@ def generation_quality(
     patterns = missing_patterns(missing)
     result = {}
     for modality in sorted(truth):
-        true = truth[modality]
-        known = true.isfinite().all(dim=1)
-        mean = observed_mean(true, missing[modality] | ~known)
-        tables = {'true': true, 'generated': generated[modality], 'imputed': imputed[modality]}
-        hidden = is_true_feature(true) & missing[modality]
-        rows = {**{name: mask & hidden for name, mask in patterns.items()}, 'all': hidden}
-        quality = {name: _compare({key: table[mask] for key, table in tables.items()}, mean)
-                   for name, mask in rows.items() if mask.any()}
-        if quality:
-            result[modality] = quality
+        true, lacks = truth[modality], missing[modality]
+        hidden = (_by_blocks(is_true_feature, true) & lacks).nonzero().view(-1)
+        if hidden.numel() == 0:
+            continue
+        known = _by_blocks(lambda rows: rows.isfinite().all(dim=1), true)
+        mean = observed_mean(true, lacks | ~known)
+        cosines = {'generated': _cosines(generated[modality], true, mean, hidden),
+                   'imputed': _cosines(imputed[modality], true, mean, hidden)}
+        rows = {name: mask[hidden] for name, mask in patterns.items()}
+        rows['all'] = torch.ones_like(hidden, dtype=torch.bool)
+        result[modality] = {name: _means(cosines, mask) for name, mask in rows.items() if mask.any()}
     return result
 
 
-def _compare(tables: Mapping[str, Tensor], mean: Tensor) -> dict[str, Any]:
-    centered = {name: _center(table, mean) for name, table in tables.items()}
-    return {'num_items': tables['true'].size(0), 'cosine': _cosines(tables), 'centered_cosine': _cosines(centered)}
+def _rows_per_block(x: Tensor) -> int:
+    return max(1, _BLOCK_VALUES // max(1, x.size(1)))
 
 
-def _cosines(tables: Mapping[str, Tensor]) -> dict[str, float]:
-    return {name: float(F.cosine_similarity(tables[name], tables['true'], dim=1).mean())
-            for name in ('generated', 'imputed')}
+def _by_blocks(judge: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """What a function says of each row, ``[N]``."""
+    return torch.cat([judge(rows) for rows in x.split(_rows_per_block(x))])
+
+
+def _cosines(table: Tensor, true: Tensor, mean: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+    """The cosines of some rows with the true ones, as they are and centered, ``[N]`` each."""
+    plain, centered = [], []
+    for block in items.split(_rows_per_block(true)):
+        ours, theirs = table[block], true[block]
+        plain.append(F.cosine_similarity(ours, theirs, dim=1))
+        centered.append(F.cosine_similarity(_center(ours, mean), _center(theirs, mean), dim=1))
+    return torch.cat(plain), torch.cat(centered)
+
+
+def _means(cosines: Mapping[str, tuple[Tensor, Tensor]], rows: Tensor) -> dict[str, Any]:
+    return {'num_items': int(rows.sum()),
+            'cosine': {name: float(plain[rows].mean()) for name, (plain, _) in cosines.items()},
+            'centered_cosine': {name: float(centered[rows].mean()) for name, (_, centered) in cosines.items()}}
 
 
 def _center(features: Tensor, mean: Tensor) -> Tensor:
