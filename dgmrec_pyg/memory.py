@@ -22,7 +22,7 @@ LIBRARY_BYTES = 430 * 10**6
 
 _FLOAT = 4
 _RANKED = 50  # items kept of each user's ranking
-_CONTRASTED_ROWS = 512  # at a time, in info_nce_loss and, on CPU, in sampled_softmax_loss
+_CONTRASTED_ROWS = 256  # at a time, in info_nce_loss and, on CPU, in sampled_softmax_loss
 _CUDA_LOGITS = 2**26  # at a time, in sampled_softmax_loss
 
 
@@ -108,11 +108,15 @@ def _widths(sizes: DataSizes, config: DGMRecConfig) -> list[int]:
 
 
 def _table_bytes(sizes: DataSizes, config: DGMRecConfig) -> int:
-    """A model's feature tables and the best epoch's; where they are trained, also a gradient and Adam's two; with new
-    items, the old ones' rows, of which item graphs are made, or what places new ones."""
+    """A model's feature tables and the best epoch's; where they are trained, also Adam's two, and a gradient where
+    some rows alone are compared with decoded ones (else it is formed and used up by blocks); with new items, the old
+    ones' rows, of which item graphs are made, or what places new ones."""
     widths = _widths(sizes, config)
+    selects = sizes.has_new_items or config.reconstruction_items != 'all'
+    whole_gradient = config.generate_from == 'encodings' and config.reconstruction_weight > 0 and selects
+    tables = 4 + whole_gradient if config.train_features else 2
     copies = _placing_columns(widths) if sizes.has_new_items else 0
-    return _FLOAT * sizes.num_items * ((5 if config.train_features else 2) * sum(widths) + copies)
+    return _FLOAT * sizes.num_items * (tables * sum(widths) + copies)
 
 
 def _placing_columns(widths: list[int]) -> int:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dgmrec_pyg.training.finite import TOTAL, LossWatch, NotFinite
+from dgmrec_pyg.training.finite import TOTAL, LossWatch, NotFinite, is_finite
 
 
 def step(device: str = 'cpu', **terms: float) -> tuple[dict[str, Tensor], Tensor]:
@@ -43,6 +43,23 @@ def test_the_first_bad_step_is_named(terms: dict[str, float], message: str) -> N
         watch.add(*step(**terms), batch(2))
     assert (str(caught.value), caught.value.step, caught.value.batch) == (message, 2, batch(2))
     assert caught.value.terms.keys() == {'bpr', 'other', TOTAL}
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.int64, torch.bool])
+def test_numbers_are_finite(dtype: torch.dtype) -> None:
+    for shape in ((), (0, 3), (4, 3)):
+        assert is_finite(torch.ones(shape, dtype=dtype))
+    if dtype.is_floating_point:
+        assert is_finite(torch.full((4, 3), torch.finfo(dtype).max, dtype=dtype))
+
+
+@pytest.mark.parametrize('bad', [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize('place', [0, 5, 11])
+def test_one_number_that_is_not_finite_is_found(bad: float, place: int) -> None:
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    x.view(-1)[place] = bad
+    assert not is_finite(x)
+    assert not is_finite(torch.stack([x, torch.full_like(x, -bad)]))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no CUDA')

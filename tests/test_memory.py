@@ -98,7 +98,7 @@ def test_more_data_needs_more_memory(field: str, part: str) -> None:
 
 
 @pytest.mark.parametrize(('setting', 'value', 'part'), [
-    ('hidden_channels', 128, 'embeddings'), ('knn_k', 20, 'item graphs'), ('train_features', True, 'features')])
+    ('hidden_channels', 256, 'embeddings'), ('knn_k', 20, 'item graphs'), ('train_features', True, 'features')])
 def test_settings_change_their_part(setting: str, value: object, part: str) -> None:
     before = estimate_memory(TIKTOK, CONFIG, TRAINING)
     after = estimate_memory(TIKTOK, CONFIG.replace(**{setting: value}), TRAINING)
@@ -121,6 +121,17 @@ def test_features_of_a_batch_are_copied_where_they_are_compared(settings: dict[s
     wide = dataclasses.replace(TIKTOK, features={'audio': 128, 'image': 1128})
     grown = (estimate_memory(sizes, config, TRAINING).parts['batch'] for sizes in (wide, TIKTOK))
     assert next(grown) - next(grown) == copies * 4 * 4096 * 1000  # positive and negative items of 2,048 interactions
+
+
+@pytest.mark.parametrize(('settings', 'tables'), [
+    ({'train_features': False}, 2), ({'reconstruction_items': 'all'}, 4), ({'reconstruction_items': 'batch'}, 5),
+    ({'reconstruction_items': 'batch', 'reconstruction_weight': 0.0}, 4), ({'generate_from': 'features'}, 4)])
+def test_a_trained_table_has_a_gradient_where_rows_are_selected(settings: dict[str, object], tables: int) -> None:
+    config = CONFIG.replace(**{'train_features': True, 'generate_from': 'encodings', **settings})
+    cuda = torch.device('cuda')  # There the estimate of features is the tables alone.
+    wide = dataclasses.replace(TIKTOK, features={'audio': 128, 'image': 1128})
+    grown = (estimate_memory(sizes, config, TRAINING, cuda).parts['features'] for sizes in (wide, TIKTOK))
+    assert next(grown) - next(grown) == tables * 4 * TIKTOK.num_items * 1000
 
 
 def test_fewer_contrasted_pairs_need_less() -> None:

@@ -29,3 +29,13 @@ def test_odd_numbers_come_through() -> None:
     torch.testing.assert_close(tanh(x), x.tanh(), equal_nan=True)
     assert tanh(torch.ones(2, dtype=torch.float64)).dtype == torch.float64
     assert tanh(torch.empty(0, 3)).shape == (0, 3)
+
+
+def test_in_place_it_writes_over_what_it_is_given_with_the_same_gradient() -> None:
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    given = 2.0 * x
+    y = tanh(given, in_place=True)
+    assert y.data_ptr() == given.data_ptr()
+    expected = tanh(2.0 * x)
+    assert y.equal(expected)
+    assert torch.autograd.grad(y.square().sum(), x)[0].equal(torch.autograd.grad(expected.square().sum(), x)[0])

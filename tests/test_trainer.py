@@ -220,19 +220,26 @@ def test_same_seed_same_numbers_and_another_seed_others(small_data: HeteroData) 
     assert not all_scores(first.model).equal(all_scores(other.model))
 
 
-@pytest.mark.parametrize('eval_every', [1, 2, 4])
-def test_resuming_equals_training_through(small_data: HeteroData, tmp_path: Path, eval_every: int) -> None:
+@pytest.mark.parametrize(('eval_every', 'train_features'), [(1, False), (2, False), (4, False), (2, True)])
+def test_resuming_equals_training_through(small_data: HeteroData, tmp_path: Path, eval_every: int,
+                                          train_features: bool) -> None:
     assert bool(small_data['item'].missing_image.any())
     training = TRAINING.replace(epochs=6, eval_every=eval_every)
-    whole = make_trainer(small_data, training)
+
+    def make(seed: int = 0, **options: Any) -> Trainer:
+        model = DGMRec.from_data(small_data, DGMREC.replace(train_features=train_features, reconstruction_items='all'),
+                                 torch.Generator().manual_seed(seed))
+        return make_trainer(small_data, training, seed, model=model, **options)
+
+    whole = make()
     expected = whole.fit()
 
     # Interrupted, not finished, after the third epoch; the graphs are refreshed in the second, fourth and sixth.
-    half = make_trainer(small_data, training, on_epoch=lambda record: (
+    half = make(on_epoch=lambda record: (
         signal.raise_signal(signal.SIGINT) if record['epoch'] == 3 else None),
         on_checkpoint=lambda state: save_checkpoint(tmp_path / 'checkpoint.pt', state))
     assert half.fit().interrupted
-    resumed = make_trainer(small_data, training, seed=99)
+    resumed = make(seed=99)
     resumed.load_state_dict(load_checkpoint(tmp_path / 'checkpoint.pt'))
     found = resumed.fit()
 

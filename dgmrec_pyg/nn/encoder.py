@@ -12,7 +12,7 @@ from torch_geometric.nn.module_dict import ModuleDict
 from dgmrec_pyg.nn.checks import check_feature_sizes
 from dgmrec_pyg.nn.products import linear
 from dgmrec_pyg.nn.tanh import tanh
-from dgmrec_pyg.nn.wide_linear import linear_and_features
+from dgmrec_pyg.nn.wide_linear import TakeGradient, linear_and_features
 
 
 class DisentangledEncoder(torch.nn.Module):
@@ -59,12 +59,15 @@ class DisentangledEncoder(torch.nn.Module):
         parts = {modality: both.chunk(2, dim=1) for modality, both in encoded.items()}
         return {m: general for m, (general, _) in parts.items()}, {m: specific for m, (_, specific) in parts.items()}
 
-    def encode(self, features: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def encode(self, features: Mapping[str, Tensor], take: Mapping[str, TakeGradient] | None = None
+               ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Encodes the modalities given and passes their features on; a loss that reads them from here costs less
         memory (see :func:`~dgmrec_pyg.nn.wide_linear.linear_and_features`).
 
         Args:
             features (Mapping[str, torch.Tensor]): For each modality its features.
+            take (Mapping[str, Callable], optional): What takes the gradient of a modality's features.
+                (default: nothing)
 
         Returns:
             tuple: By modality the general and the specific part side by side, ``[I, 2 * d]``, and the features.
@@ -75,10 +78,11 @@ class DisentangledEncoder(torch.nn.Module):
             first, second = self.general[modality], self.specific[modality]
             # Both read the same wide features: one product instead of two.
             hidden, passed[modality] = linear_and_features(x, torch.cat([first.weight, second.weight]),
-                                                           torch.cat([first.bias, second.bias]))
+                                                           torch.cat([first.bias, second.bias]),
+                                                           (take or {}).get(modality))
             hidden, own = hidden.chunk(2, dim=1)
             general = linear(tanh(hidden), self.shared.weight, self.shared.bias)
-            encoded[modality] = torch.cat([general, own], dim=1).sigmoid()
+            encoded[modality] = torch.cat([general, own], dim=1).sigmoid_()
         return encoded, passed
 
     def __repr__(self) -> str:

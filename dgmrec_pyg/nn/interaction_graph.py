@@ -47,11 +47,12 @@ class InteractionGraph(torch.nn.Module):
             item (torch.Tensor): Items' id embeddings, ``[I, d]``.
             num_layers (int): Number of layers.
         """
-        user_sum, item_sum = user, item
+        user_sum, item_sum = user.clone(), item.clone()  # Added to in place: a new sum would be as large as a layer.
         for _ in range(num_layers):
             user, item = self._send(item, 'user_sum'), self._send(user, 'item_sum')
-            user_sum, item_sum = user_sum + user, item_sum + item
-        return user_sum / (num_layers + 1), item_sum / (num_layers + 1)
+            user_sum.add_(user)
+            item_sum.add_(item)
+        return user_sum.div_(num_layers + 1), item_sum.div_(num_layers + 1)
 
     def light_gcn_of_new_user(self, user: Tensor, item: Tensor, num_layers: int, items: Tensor) -> Tensor:
         r"""Returns what :meth:`light_gcn` gives a user who joins after training with some items, ``[d]``.

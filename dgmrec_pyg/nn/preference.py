@@ -48,7 +48,7 @@ class ModalityPreference(torch.nn.Module):
         """Computes the users' preferences, the modalities side by side, ``[U, M * d]``."""
         check_rows('user_embedding', user_embedding, self.hidden_channels)
         weight = torch.cat([self.lin[modality].weight for modality in self.modalities])
-        return tanh(linear(user_embedding, weight))
+        return tanh(linear(user_embedding, weight), in_place=True)
 
     def forward(self, user_embedding: Tensor, edge_index: Adj, edge_weight: OptTensor = None,
                 num_items: int | None = None) -> dict[str, Tensor]:

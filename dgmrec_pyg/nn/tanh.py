@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def tanh(x: Tensor) -> Tensor:
+def tanh(x: Tensor, in_place: bool = False) -> Tensor:
     r"""Computes :math:`\tanh(x) = 2 \sigma(2x) - 1` with its gradient, in float32 within 2e-7, however
     small the result is.
 
@@ -18,23 +18,27 @@ def tanh(x: Tensor) -> Tensor:
     Args:
         x (torch.Tensor): Any numbers; what is not on CPU, of half precision, or to be compiled goes through
             :func:`torch.tanh`.
+        in_place (bool): Whether to write the result over :obj:`x`, which must be nobody else's.
+            (default: :obj:`False`)
     """
     if torch.compiler.is_compiling() or x.device.type != 'cpu' or x.dtype not in (torch.float32, torch.float64):
-        return x.tanh()
-    return _Tanh.apply(x)
+        return x.tanh_() if in_place else x.tanh()
+    return _Tanh.apply(x, in_place)
 
 
 class _Tanh(torch.autograd.Function):
     """Written with plain operations, each of the four steps would keep what the gradient needs."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = (x * 2.0).sigmoid_().mul_(2.0).sub_(1.0)
+    def forward(ctx: Any, x: Tensor, in_place: bool) -> Tensor:
+        if in_place:
+            ctx.mark_dirty(x)
+        y = (x.mul_(2.0) if in_place else x * 2.0).sigmoid_().mul_(2.0).sub_(1.0)
         ctx.save_for_backward(y)
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
         (y,) = ctx.saved_tensors
-        return torch.ops.aten.tanh_backward(grad_outputs[0], y)
+        return torch.ops.aten.tanh_backward(grad_outputs[0], y), None

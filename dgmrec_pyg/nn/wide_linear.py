@@ -1,93 +1,138 @@
 """Linear layers beside a wide, trainable feature table.
 
 A table of thousands of columns is by far the largest tensor of a model. Written with plain operations, a step makes
-half a dozen temporaries of its size; here the only one is the table's gradient.
+half a dozen temporaries of its size; here the only one is the table's gradient, and none where somebody takes that
+block by block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import reduce
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from dgmrec_pyg.nn.products import linear, times_transposed, times_transposed_minus, weight_gradient
 
+TakeGradient = Callable[[Iterator[tuple[slice, Tensor]]], None]
+"""Takes a gradient as blocks of rows, each of which is made when it is asked for."""
+
 _BLOCK_ELEMENTS = {'cpu': 2**20, 'cuda': 2**24}  # On CPU a block stays in the cache; a GPU wants few, large kernels.
 
 
-def linear_and_features(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+def linear_and_features(x: Tensor, weight: Tensor, bias: Tensor, take: TakeGradient | None = None
+                        ) -> tuple[Tensor, Tensor]:
     """Applies a linear layer and passes its input on.
 
-    Whoever reads the features as passed on sends their gradient back through here, where the gradient of the layer is
-    added to it in place. Without that, both would exist at once.
+    Whoever reads the features as passed on sends their gradient back through here, where that of the layer is added to
+    it in place. Without that, both would exist at once. :func:`linear_mse_loss` does not even send a gradient, but what
+    it can be computed from: there is one of :obj:`x` then, and none of the features as passed on.
 
     Args:
         x (torch.Tensor): Features, ``[N, F]``.
         weight (torch.Tensor): Weight of the layer, ``[C, F]``.
         bias (torch.Tensor): Bias of the layer, ``[C]``.
+        take (Callable, optional): Is handed the gradient of :obj:`x` in the backward pass, and :obj:`x` itself has
+            none. It may change the rows of :obj:`x` that it has got a block for, if nothing else of the same backward
+            pass reads them. (default: :obj:`None`)
 
     Returns:
         tuple: The output of the layer ``[N, C]``, and the features.
     """
     if not (torch.is_grad_enabled() and x.requires_grad):
         return linear(x, weight, bias), x
-    return _LinearAndFeatures.apply(x, weight, bias)
+    return _LinearAndFeatures.apply(x, weight, bias, None if torch.compiler.is_compiling() else take)
 
 
 class _LinearAndFeatures(torch.autograd.Function):
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, take: TakeGradient | None) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, weight)
+        ctx.take = take
+        ctx.residuals = {}
         return times_transposed(x, weight, bias), x
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor | None, grad_features: Tensor | None) -> tuple[Tensor | None, ...]:
-        if grad is None:
-            return grad_features, None, None
         x, weight = ctx.saved_tensors
-        if grad_features is None:
-            grad_features = times_transposed(grad, weight.t())
-        else:  # It comes from linear_mse_loss, or was summed up by autograd: nobody else holds it.
-            for rows in _blocks(grad_features):
-                grad_features[rows] += times_transposed(grad[rows], weight.t())
-        return grad_features, weight_gradient(grad, x), grad.sum(dim=0)
+        residuals = [] if torch.compiler.is_compiling() else ctx.residuals.pop(_backward_pass(), [])
+        # First: whoever takes the gradient may change the features.
+        of_layer = (None, None) if grad is None else (weight_gradient(grad, x), grad.sum(dim=0))
+        if grad is None and not residuals and (grad_features is None or ctx.take is None):
+            return grad_features, *of_layer, None
+        blocks = _gradient_blocks(x, weight, grad, grad_features, residuals)
+        if ctx.take is not None:
+            ctx.take(blocks)
+            return None, *of_layer, None
+        total = torch.empty_like(x) if grad_features is None else grad_features
+        for rows, block in blocks:
+            if grad_features is None:  # Else it is a part of the total already.
+                total[rows] = block
+        return total, *of_layer, None
+
+
+class _Residual(NamedTuple):
+    """What the gradient of linear_mse_loss's target is computed from: the layer, or its errors."""
+
+    layer: tuple[Tensor, ...]
+    errors: Tensor | None
+    scale: Tensor
+
+    def gradient(self, target: Tensor, rows: slice) -> Tensor:
+        """The gradient of some rows of the target."""
+        if self.errors is not None:
+            return self.errors[rows] * -self.scale
+        x, weight, bias = self.layer
+        return times_transposed_minus(x[rows], weight, bias, target[rows]).mul_(-self.scale)
+
+
+def _gradient_blocks(x: Tensor, weight: Tensor, grad: Tensor | None, grad_features: Tensor | None,
+                     residuals: list[_Residual]) -> Iterator[tuple[slice, Tensor]]:
+    """The gradient of features that a layer reads and passes on. What comes from those whom they are passed on to is
+    added to in place: autograd has summed it up, or another function made it, and nobody else holds it."""
+    for rows in _blocks(x):
+        parts = [] if grad_features is None else [grad_features[rows]]
+        if grad is not None:
+            parts.append(times_transposed(grad[rows], weight.t()))
+        yield rows, reduce(Tensor.add_, [*parts, *(residual.gradient(x, rows) for residual in residuals)])
 
 
 def linear_mse_loss(x: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> Tensor:
     r"""Computes the mean squared error :math:`\mathrm{mean}((\mathbf{X} \mathbf{W}^\top + \mathbf{b} -
     \mathbf{T})^2)` of a linear layer whose output is wide, in blocks of rows.
 
-    The gradients are formed while a block of errors is at hand; the errors themselves become the gradient of the
-    target, where it needs one. That buffer is used up by the backward pass, so that a second one (``retain_graph``)
-    is refused by autograd.
+    The gradients of the layer are formed while a block of errors is at hand. For that of the target, where it needs
+    one, the errors are computed once more in the backward pass, unless they are as small as what they are made of.
 
     Args:
         x (torch.Tensor): Input of the layer, ``[N, C]``.
         weight (torch.Tensor): Weight of the layer, ``[F, C]``.
         bias (torch.Tensor): Bias of the layer, ``[F]``.
-        target (torch.Tensor): What the output is compared with, ``[N, F]``.
+        target (torch.Tensor): What the output is compared with, ``[N, F]``; best as :func:`linear_and_features` passes
+            it on.
 
     Returns:
         torch.Tensor: The loss, a scalar; 0 where there are no rows.
     """
-    return _LinearMSE.apply(x, weight, bias, target)
+    passed_on = not torch.compiler.is_compiling() and target.output_nr == 1 and hasattr(target.grad_fn, 'residuals')
+    return _LinearMSE.apply(x, weight, bias, target, target.grad_fn if passed_on else None)
 
 
 class _LinearMSE(torch.autograd.Function):
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> Tensor:
-        for_x, for_weight, for_bias, for_target = ctx.needs_input_grad
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, target: Tensor, passed_by: Any) -> Tensor:
+        for_x, for_weight, for_bias, for_target, _ = ctx.needs_input_grad
         grad_x = torch.empty_like(x) if for_x else None
         # Transposed: errors, which are wide, are best read as rows.
         grad_weight = torch.zeros_like(weight.t()) if for_weight else None
         grad_bias = torch.zeros_like(bias) if for_bias else None
-        grad_target = torch.empty_like(target) if for_target else None
+        errors = torch.empty_like(target) if for_target and target.size(1) <= x.size(1) else None
         total = target.new_zeros(())
         for rows in _blocks(target):
             error = times_transposed_minus(x[rows], weight, bias, target[rows])
@@ -98,19 +143,35 @@ class _LinearMSE(torch.autograd.Function):
                 grad_weight += times_transposed(x[rows].t(), error.t())
             if grad_bias is not None:
                 grad_bias += error.sum(dim=0)
-            if grad_target is not None:
-                grad_target[rows] = error
-        ctx.numel = max(target.numel(), 1)
-        ctx.save_for_backward(grad_x, None if grad_weight is None else grad_weight.t(), grad_bias, grad_target)
+            if errors is not None:
+                errors[rows] = error
+        ctx.numel, ctx.passed_by = max(target.numel(), 1), passed_by
+        layer = (x, weight, bias) if for_target and errors is None else ()
+        ctx.save_for_backward(grad_x, None if grad_weight is None else grad_weight.t(), grad_bias,
+                              target if for_target and passed_by is None else None, errors, *layer)
         return total / ctx.numel
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         scale = grad_outputs[0] * (2.0 / ctx.numel)
-        *grads, grad_target = ctx.saved_tensors
-        return (*(None if grad is None else grad * scale for grad in grads),
-                None if grad_target is None else grad_target.mul_(-scale))
+        of_x, of_weight, of_bias, target, errors, *layer = ctx.saved_tensors
+        grads = [None if grad is None else grad * scale for grad in (of_x, of_weight, of_bias)]
+        if not ctx.needs_input_grad[3]:
+            return *grads, None, None
+        residual = _Residual(tuple(layer), errors, scale)
+        if ctx.passed_by is not None:
+            ctx.passed_by.residuals.setdefault(_backward_pass(), []).append(residual)
+            return *grads, None, None
+        grad_target = torch.empty_like(target)
+        for rows in _blocks(target):
+            grad_target[rows] = residual.gradient(target, rows)
+        return *grads, grad_target, None
+
+
+def _backward_pass() -> int:
+    """The number of the backward pass in progress: one that does not reach the features leaves nothing for the next."""
+    return torch._C._current_graph_task_id()
 
 
 def _blocks(table: Tensor) -> Iterator[slice]:

@@ -93,6 +93,18 @@ class LossWatch:
             self._sums[name] = self._sums.get(name, 0.0) + value
 
 
+def is_finite(x: Tensor) -> Tensor:
+    """Returns whether there is no NaN and nothing infinite in a tensor, a scalar of bool. ``x.isfinite().all()`` makes
+    temporaries of its size, which matter where it is a table of features.
+
+    Args:
+        x (torch.Tensor): Any numbers.
+    """
+    if x.numel() == 0:
+        return torch.ones((), dtype=torch.bool, device=x.device)
+    return torch.stack(torch.aminmax(x)).isfinite().all()
+
+
 def _on_the_host(values: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
     """The values, of CUDA a copy that is complete once the event has happened."""
     if not values.is_cuda:

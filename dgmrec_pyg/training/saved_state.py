@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dgmrec_pyg.training.finite import is_finite
+
 _RECORD_KEYS = {'epoch', 'loss', 'terms', 'train_seconds', 'eval_seconds', 'val'}
 
 
@@ -23,7 +25,7 @@ def load_model(model: torch.nn.Module, state: dict[str, Any]) -> None:
     """
     model.load_state_dict(state)
     for name, value in (*model.named_parameters(), *model.named_buffers()):
-        if not value.isfinite().all():
+        if not is_finite(value):
             raise ValueError(f"'{name}' is not finite")
 
 
@@ -56,15 +58,17 @@ def _check_moments(values: dict[str, Tensor], parameter: Tensor) -> None:
     if values.keys() != {'step', 'exp_avg', 'exp_avg_sq'}:
         raise ValueError('the optimizer is of another kind')
     step = values['step']
-    if step.shape != () or not step.is_floating_point() or not 1 <= step < math.inf:
+    if step.shape != () or not step.is_floating_point() or not 0 <= step < math.inf:
         raise ValueError("the optimizer's step is not a count")
     fresh = torch.empty_like(parameter, device='meta')  # As Adam makes them: contiguous where the parameter is.
     for name in ('exp_avg', 'exp_avg_sq'):
         value = values[name]
         if (value.shape, value.dtype, value.stride()) != (fresh.shape, fresh.dtype, fresh.stride()):
             raise ValueError(f"the optimizer's {name} does not fit its parameter of shape {list(parameter.shape)}")
-        if not value.isfinite().all():
+        if not is_finite(value):
             raise ValueError(f"the optimizer's {name} is not finite")
+    if step == 0 and (values['exp_avg'].any() or values['exp_avg_sq'].any()):
+        raise ValueError("the optimizer's step is not a count of the gradients in its moments")
     if (values['exp_avg_sq'] < 0).any():
         raise ValueError("the optimizer's exp_avg_sq, a mean of squares, is negative")
 

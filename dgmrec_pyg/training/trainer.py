@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
-import os
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, cast
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from dgmrec_pyg.config import TrainingConfig
@@ -20,7 +18,9 @@ from dgmrec_pyg.errors import UserError
 from dgmrec_pyg.evaluation import SplitEvaluator
 from dgmrec_pyg.memory import is_out_of_memory
 from dgmrec_pyg.nn.models.base import Recommender
-from dgmrec_pyg.training.finite import TOTAL, LossWatch, NotFinite
+from dgmrec_pyg.training.adam import make_state, tables_stepped_by_rows
+from dgmrec_pyg.training.finite import TOTAL, LossWatch, NotFinite, is_finite
+from dgmrec_pyg.training.heap import give_back_freed_memory, keep_freed_memory
 from dgmrec_pyg.training.interrupt import graceful_interrupt
 from dgmrec_pyg.training.random_state import random_state, set_random_state
 from dgmrec_pyg.training.sampler import BPRSampler
@@ -30,10 +30,6 @@ METRIC = 'recall@20'
 """What early stopping watches, unrounded."""
 
 Record = dict[str, Any]
-
-_MALLOC_TRIM_THRESHOLD, _MALLOC_MMAP_THRESHOLD = -1, -3  # numbers of glibc's mallopt
-_KEPT_BLOCK_BYTES = (2**28, 2**25)  # older versions accept the second alone
-_KEPT_BYTES = 2**29
 
 
 @dataclass
@@ -88,7 +84,7 @@ class Trainer:
                  progress: bool = False, on_epoch: Callable[[Record], None] | None = None,
                  on_checkpoint: Callable[[dict[str, Any]], None] | None = None,
                  on_failure: Callable[[dict[str, Any]], None] | None = None) -> None:
-        _keep_freed_memory()
+        keep_freed_memory()
         self.model = model
         self.sampler = sampler
         self.validation = validation
@@ -100,7 +96,8 @@ class Trainer:
         self.optimizer = torch.optim.Adam(model.trainable_parameters(), lr=config.learning_rate, fused=True)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, config.learning_rate_factor)
         self.fit_state = Fit()
-        self._best_state: dict[str, Any] | None = None  # Copied at the first evaluation: features can be large.
+        # None as long as there is no best epoch, and where the model itself is in the state of that one.
+        self._best_state: dict[str, Any] | None = None
 
     def fit(self) -> Fit:
         """Trains until the last epoch, until validation has not improved for long enough, or until Ctrl-C, which ends
@@ -113,6 +110,10 @@ class Trainer:
         bar = tqdm(total=config.epochs, initial=fit.epoch, unit='epoch', disable=None if self.progress else True,
                    desc=type(self.model).__name__, dynamic_ncols=True)
         with bar, graceful_interrupt() as interrupt:
+            give_back_freed_memory()  # What building the model has freed.
+            make_state(self.optimizer)
+            if fit.best_epoch > 0 and self._best_state is None:
+                self._best_state = _copy(self.model.state_dict())
             while fit.epoch < config.epochs and not self._patience_is_over() and not interrupt.is_set():
                 record = self._epoch(fit.epoch + 1)
                 bar.set_postfix_str(f"loss {record['loss']:.4f}, {METRIC} {self._last_metric():.4f}, "
@@ -125,6 +126,8 @@ class Trainer:
         if fit.best_epoch == 0:  # Ctrl-C before the first evaluation was due; whoever goes on does without this one.
             self._evaluate(fit.records[-1])
         self.model.load_state_dict(cast(dict[str, Any], self._best_state))
+        self._best_state = None
+        give_back_freed_memory()
         return fit
 
     def state_dict(self) -> dict[str, Any]:
@@ -209,23 +212,29 @@ class Trainer:
         """One pass over the training interactions; returns the mean of each term over the batches."""
         watch = LossWatch()
         try:
-            for batch in self.sampler:
-                terms = self.model.loss_terms(*batch)
-                total = self.model.total(terms)
-                watch.add(terms, total, batch)
-                total.backward()
-                self.optimizer.step()
-                self.optimizer.zero_grad()  # At once: gradients of wide features would stand beside the next step's.
+            with tables_stepped_by_rows(self.model, self.optimizer):
+                for batch in self.sampler:
+                    self._step(batch, watch)
             return watch.means()
         except NotFinite as error:
             self._fail(f'the loss is not finite in epoch {epoch}, step {error.step} of {len(self.sampler)} ({error})',
                        epoch=epoch, step=error.step, terms=error.terms, batch=error.batch)
 
+    def _step(self, batch: tuple[Tensor, ...], watch: LossWatch) -> None:
+        """One step; nothing that it makes is there any more in the next one, neither gradients nor what they were
+        computed from."""
+        terms = self.model.loss_terms(*batch)
+        total = self.model.total(terms)
+        watch.add(terms, total, batch)
+        total.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
     def _check_parameters(self, epoch: int) -> None:
         """Stops where the last step has spoilt the model, which the loss would show only after the checkpoint."""
         parameters = dict(self.model.named_parameters())
-        finite = torch.stack([parameter.isfinite().all() for parameter in parameters.values()]).tolist()
-        bad = [name for name, is_finite in zip(parameters, finite, strict=True) if not is_finite]
+        finite = torch.stack([is_finite(parameter) for parameter in parameters.values()]).tolist()
+        bad = [name for name, is_sound in zip(parameters, finite, strict=True) if not is_sound]
         if bad:
             self._fail(f"{len(bad)} of {len(finite)} parameters are not finite after epoch {epoch} (first: {bad[0]})",
                        epoch=epoch, step=len(self.sampler), parameters=bad)
@@ -241,9 +250,12 @@ class Trainer:
     def _evaluate(self, record: Record) -> None:
         fit, start = self.fit_state, time.perf_counter()
         self.model.eval()
+        give_back_freed_memory()
         record['val'] = self.validation.metrics(self.validation.rank(self.model.scorer()))
         if fit.best_epoch == 0 or record['val'][METRIC] > fit.best_val[METRIC]:
             fit.best_epoch, fit.best_val = record['epoch'], record['val']
+            self._best_state = None  # Before there is a new copy: features can be large.
+            give_back_freed_memory()
             self._best_state = _copy(self.model.state_dict())
         record['eval_seconds'] = time.perf_counter() - start
 
@@ -258,25 +270,14 @@ class Trainer:
 
     @property
     def _is_best(self) -> bool:
-        return 0 < self.fit_state.best_epoch == self.fit_state.epoch
+        fit = self.fit_state
+        return fit.best_epoch > 0 and (fit.best_epoch == fit.epoch or self._best_state is None)
 
     def _generators(self) -> dict[str, torch.Generator]:
         generators = {'sampler': self.sampler.generator}
         if self.model.generator is not None:
             generators['model'] = self.model.generator
         return generators
-
-
-def _keep_freed_memory() -> None:
-    """Lets glibc keep what a step frees for the next step, where it would go back to the system and have to be fetched
-    anew, page by page: a fifth of a step's time on a set of 60,000 interactions. Other C libraries are left alone,
-    and so is glibc where its environment variables say something else."""
-    if any(name.startswith('MALLOC_') or name == 'GLIBC_TUNABLES' for name in os.environ):
-        return
-    with suppress(AttributeError, OSError, TypeError):
-        set_option = ctypes.CDLL(None).mallopt
-        any(set_option(_MALLOC_MMAP_THRESHOLD, size) for size in _KEPT_BLOCK_BYTES)
-        set_option(_MALLOC_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def _copy(state: Any) -> Any:

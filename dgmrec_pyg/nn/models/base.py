@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 from dgmrec_pyg.config import Settings
 from dgmrec_pyg.errors import UserError
 from dgmrec_pyg.nn.fold_in import embedding_of_similar_items, scores_of_similar_users
+from dgmrec_pyg.nn.wide_linear import TakeGradient
 from dgmrec_pyg.ranking import rank_items
 from dgmrec_pyg.schema import ITEM, USER, training_edges
 
@@ -87,6 +88,15 @@ class Recommender(torch.nn.Module):
     def auxiliary_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Returns the optimizers that :meth:`start_epoch` uses on its own parameters, for checkpoints."""
         return {}
+
+    def give_table_gradients(self, take: Callable[[Tensor], TakeGradient] | None) -> None:
+        """Hands over the gradients of tables in the backward passes to come, where a model has such tables: see
+        :func:`~dgmrec_pyg.nn.wide_linear.linear_and_features`. One backward pass takes one batch's loss then.
+
+        Args:
+            take (Callable, optional): Called with a table, a trainable parameter, returns what takes its gradient;
+                :obj:`None` for gradients in the tables' ``grad``, as at the beginning.
+        """
 
     def start_epoch(self, epoch: int) -> None:
         """Does what is done once per epoch, before the batches.
