@@ -159,8 +159,9 @@ class TextbookDGMRec(torch.nn.Module):
     def fuse(self, made: Forward) -> tuple[Tensor, Tensor]:
         """The embeddings z of all users and items."""
         count = len(self.modalities)
-        user = made.user + (total(made.user_general) / count + total(made.user_specific)) / (count + 1)
-        item = made.item + (total(made.item_general) / count + total(made.item_specific)) / (count + 1)
+        share = self.config.modality_weight / (count + 1)
+        user = made.user + share * (total(made.user_general) / count + total(made.user_specific))
+        item = made.item + share * (total(made.item_general) / count + total(made.item_specific))
         return user, item
 
     @torch.no_grad()

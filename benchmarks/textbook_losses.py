@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dgmrec_pyg.config import DGMRecConfig
-
 if TYPE_CHECKING:
     from textbook import Forward, TextbookDGMRec
 
@@ -21,7 +19,7 @@ def loss_terms(model: TextbookDGMRec, user: Tensor, pos: Tensor, neg: Tensor, pe
     made, config = model.forward(), model.config
     user_z, item_z = model.fuse(made)
     norms = made.user[user].norm() + made.item[pos].norm() + made.item[neg].norm()
-    terms = {config.ranking_loss: ranking_loss(config, user_z, item_z, user, pos, neg),
+    terms = {config.ranking_loss: ranking_loss(model, user_z, item_z, user, pos, neg),
              'embedding_reg': 1e-5 * norms / len(user)}
     items = torch.cat([pos, neg]).unique()
     if config.feature_reg_weight:
@@ -48,16 +46,21 @@ def loss_terms(model: TextbookDGMRec, user: Tensor, pos: Tensor, neg: Tensor, pe
     return terms
 
 
-def ranking_loss(config: DGMRecConfig, user_z: Tensor, item_z: Tensor, user: Tensor, pos: Tensor, neg: Tensor
+def ranking_loss(model: TextbookDGMRec, user_z: Tensor, item_z: Tensor, user: Tensor, pos: Tensor, neg: Tensor
                  ) -> Tensor:
-    """BPR of products, or the cross entropy of cosines to the positive and to all negatives of the batch."""
+    """BPR of products, or the cross entropy of cosines to the positive and to all negatives of the batch, each weighted
+    by its user's number of interactions."""
+    config, count = model.config, model.user_degree[user]
     if config.ranking_loss == 'bpr':
-        margin = (user_z[user] * item_z[pos]).sum(dim=1) - (user_z[user] * item_z[neg]).sum(dim=1)
-        return -F.logsigmoid(margin).mean()
-    of_user, item_z = F.normalize(user_z)[user], F.normalize(item_z)
-    negatives = (neg[:config.contrastive_pairs] if config.contrastive_pairs else neg).unique()
-    scores = torch.cat([(of_user * item_z[pos]).sum(dim=1, keepdim=True), of_user @ item_z[negatives].t()], dim=1)
-    return F.cross_entropy(scores / config.ranking_temperature, torch.zeros_like(user))
+        losses = -F.logsigmoid((user_z[user] * item_z[pos]).sum(dim=1) - (user_z[user] * item_z[neg]).sum(dim=1))
+    else:
+        of_user, item_z = F.normalize(user_z)[user], F.normalize(item_z)
+        negatives = (neg[:config.contrastive_pairs] if config.contrastive_pairs else neg).unique()
+        scores = torch.cat([(of_user * item_z[pos]).sum(dim=1, keepdim=True), of_user @ item_z[negatives].t()], dim=1)
+        temperature = config.ranking_temperature * (1 + config.ranking_temperature_spread / count)
+        losses = F.cross_entropy(scores / temperature.unsqueeze(1), torch.zeros_like(user), reduction='none')
+    weight = count ** -config.user_balance
+    return (losses * weight).sum() / weight.sum()
 
 
 def reconstruction(model: TextbookDGMRec, made: Forward, items: Tensor) -> Tensor:

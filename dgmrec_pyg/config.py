@@ -79,7 +79,7 @@ class Settings:
 class DGMRecConfig(Settings):
     """Settings of :class:`~dgmrec_pyg.nn.DGMRec`; the name of the released implementation in brackets."""
 
-    hidden_channels: int = 64
+    hidden_channels: int = 128
     """Size of embeddings [embedding_size]."""
     num_layers: int = 3
     """LightGCN layers over the user-item graph."""
@@ -95,8 +95,17 @@ class DGMRecConfig(Settings):
     """``'softmax'`` tells a user's item from all negatives of the batch at once, by cosines
     (:func:`~dgmrec_pyg.nn.sampled_softmax_loss`), and ranks by them; ``'bpr'`` tells it from one (as released), and
     ranks by products."""
-    ranking_temperature: float = 0.25
-    """Temperature of the softmax."""
+    ranking_temperature: float = 0.2
+    """Temperature of the softmax for users with many interactions."""
+    ranking_temperature_spread: float = 1.0
+    r"""How much higher it is for users with few: :math:`\tau (1 + s / n)` for one with :math:`n` interactions,
+    about whose taste less is known; 0 for one temperature."""
+    user_balance: float = 0.5
+    r"""How far users count alike in the ranking's loss, as they do in its metrics: an interaction of a user with
+    :math:`n` of them has the weight :math:`n^{-b}`; 0 counts all interactions alike (as released), 1 all users."""
+    modality_weight: float = 0.1
+    """What filtered features count beside the LightGCN part, 1 as released. With little, they come in as far as
+    training makes them longer."""
     inter_modal_weight: float = 0.0
     """Weight of the alignment between modalities' general parts [interModal]."""
     intra_modal_weight: float = 0.0

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from dgmrec_pyg.nn import Recommender
-from dgmrec_pyg.schema import build_data, training_edges
+from dgmrec_pyg.schema import build_data, set_training_edges, training_edges
 
 NUM_BLOCKS, BLOCK_SIZE = 2, 12
 
@@ -21,6 +21,13 @@ def draw_batch(data: HeteroData, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]
         unseen[:, data['item'].is_new] = 0.0
     negative = torch.multinomial(unseen[user], 1, generator=torch.Generator().manual_seed(seed))
     return user, item, negative.squeeze(1)
+
+
+def with_few_and_many(data: HeteroData) -> HeteroData:
+    """The data with half of its training pairs, so that users differ in how many they have."""
+    data, edges = data.clone(), training_edges(data)
+    set_training_edges(data, edges[:, torch.rand(edges.size(1), generator=torch.Generator().manual_seed(0)) < 0.5])
+    return data
 
 
 def train(model: Recommender, data: HeteroData, epochs: int, learning_rate: float = 0.01) -> list[float]:

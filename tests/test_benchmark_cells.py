@@ -155,7 +155,9 @@ def test_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_imputed_features_reach_the_model_and_not_the_truth(run: Run, tmp_path: Path) -> None:
-    arguments = ['--models', 'vbpr', 'dgmrec', '--missing-ratio', '0.6', '--set', 'dgmrec:generate_from=encodings']
+    # With a weight at which features change rankings at once.
+    arguments = ['--models', 'vbpr', 'dgmrec', '--missing-ratio', '0.6', '--set', 'dgmrec:generate_from=encodings',
+                 'dgmrec:modality_weight=1']
     run('compare', *arguments, seeds=('0', ), out=tmp_path / 'plain')
     run('compare', *arguments, '--imputer', 'random', seeds=('0', ), out=tmp_path / 'random')
     plain, imputed = (read_results(tmp_path / name) for name in ('plain', 'random'))
@@ -204,6 +206,7 @@ def test_what_is_left_without_modalities_is_trained_as_the_whole(flags: list[str
         ['--dataset', 'lfm2k', '--seeds', '0', '--without', 'modalities', *flags])
     full, without = ablation.tasks(arguments)
     assert (full.run.model, without.run.model) == ('dgmrec', 'lightgcn')
-    for part, names in (('model', ('ranking_loss', 'ranking_temperature')), ('training', ('learning_rate', ))):
+    of_model = ('ranking_loss', 'ranking_temperature', 'ranking_temperature_spread', 'user_balance', 'hidden_channels')
+    for part, names in (('model', of_model), ('training', ('learning_rate', ))):
         for name in names:
             assert without.configuration()[part][name] == full.configuration()[part][name]

@@ -21,6 +21,7 @@ from dgmrec_pyg.nn import (
     ModalityGenerator,
     ModalityGraphConv,
     ModalityPreference,
+    RankingLoss,
     Recommender,
     bpr_loss,
     build_knn_graph,
@@ -43,6 +44,12 @@ def by_modality(size: int | None = None) -> dict[str, Tensor]:
     return {m: rows(ITEMS, size or own) for m, own in SIZES.items()}
 
 
+def ranked_batch() -> tuple[Tensor, ...]:
+    """Users, items, and where a batch stands in them."""
+    user, item = EDGES[:, :64]
+    return rows(USERS), rows(ITEMS, seed=1), torch.arange(USERS), user, item, item.flip(0), torch.arange(0, ITEMS, 3)
+
+
 # What is compiled, with its arguments.
 WHOLE: dict[str, Callable[[], tuple[Any, ...]]] = {
     'LightGCNConv': lambda: (LightGCNConv(), (rows(USERS), rows(ITEMS)), EDGES),
@@ -55,6 +62,8 @@ WHOLE: dict[str, Callable[[], tuple[Any, ...]]] = {
     'perturb': lambda: (perturb, rows(ITEMS)),
     'bpr_loss': lambda: (bpr_loss, rows(ITEMS), rows(ITEMS, seed=1)),
     'info_nce_loss': lambda: (info_nce_loss, rows(ITEMS), rows(ITEMS, seed=1)),
+    'RankingLoss, softmax': lambda: (RankingLoss('softmax', EDGES, USERS, 0.2, 1.0, 0.5), *ranked_batch()),
+    'RankingLoss, BPR': lambda: (RankingLoss('bpr', EDGES, USERS, user_balance=0.5), *ranked_batch()),
 }
 # How many graphs a model's loss falls into: sparse products, and sizes that depend on the batch, stay out of them.
 IN_PIECES: dict[type[Recommender], int] = {LightGCN: 4, DGMRec: 10}

@@ -30,6 +30,7 @@ SAME_FOR_ALL = {
     'inference_graph': 'refreshed', 'knn_missing': 'drop_after',
     'knn_index': 'exact', 'max_steps': 0, 'contrastive_pairs': 0,
     'feature_generation_weight': 0.0, 'ranking_loss': 'bpr', 'ranking_temperature': 0.25,
+    'ranking_temperature_spread': 0.0, 'user_balance': 0.0, 'modality_weight': 1.0,
     'feature_scale': 'given', 'feature_channels': 0, 'reconstruction_items': 'all',
     'imputation': 'mean', 'learning_rate': 1e-3, 'learning_rate_decay': 0.96, 'epochs': 500, 'eval_every': 1,
     'mask_validation': False,

@@ -23,8 +23,9 @@ EVIL = '"><script>window.injected=1</script><img src=x onerror="window.injected=
 
 
 @pytest.fixture(scope='module')
-def run(finished: Path) -> FinishedRun:
-    return load_run(finished)
+def run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """With a weight of the modalities at which all scores shown to user u005 are positive, so that they have shares."""
+    return load_run(make_run(tmp_path_factory.mktemp('demo'), '--set', 'modality_weight=1'))
 
 
 @pytest.fixture(scope='module')
@@ -94,6 +95,14 @@ def test_shares_of_all_scores_together(site: Site, explorer: Explorer) -> None:
     for text, kind in zip(shown, ('collaborative', 'general', 'specific'), strict=True):
         expected = 100 * sum(value for one in best for key, value in one.parts.items() if key.startswith(kind)) / total
         assert float(text) == pytest.approx(expected, abs=0.05)
+
+
+def test_scores_that_are_not_all_positive_have_no_shares_together(finished: Path) -> None:
+    run = load_run(finished)
+    assert Explorer(run).user(5).recommendations[-1].score < 0
+    page = Site(run).get('/user?id=u005')
+    assert 'together:' not in page
+    assert ' %</dd>' not in page
 
 
 def test_the_item_page(site: Site, run: FinishedRun, explorer: Explorer) -> None:

@@ -13,7 +13,8 @@ from torch_geometric.data import HeteroData
 
 from dgmrec_pyg.config import DGMRecConfig
 from dgmrec_pyg.errors import UserError
-from dgmrec_pyg.nn import DGMRec
+from dgmrec_pyg.nn import DGMRec, LightGCN
+from dgmrec_pyg.nn.models import LightGCNConfig
 from dgmrec_pyg.schema import (
     INTERACTS,
     ITEM,
@@ -61,7 +62,23 @@ def test_modalities_may_have_any_name_and_number(modalities: dict[str, int]) -> 
     assert model.modalities == sorted(modalities)
     for m, size in modalities.items():
         assert model.features(m).shape == (40, size)
-        assert model.general(m).shape == model.specific(m).shape == (40, 64)
+        assert model.general(m).shape == model.specific(m).shape == (40, model.config.hidden_channels)
+
+
+@pytest.mark.parametrize('ranking_loss', ['softmax', 'bpr'])
+def test_without_modality_weight_scores_are_those_of_light_gcn(ranking_loss: str, small_data: HeteroData) -> None:
+    both = {'hidden_channels': 8, 'num_layers': 2, 'ranking_loss': ranking_loss}
+    model = make(small_data, DGMRecConfig(modality_weight=0.0, **both))
+    light_gcn = LightGCN.from_data(small_data, LightGCNConfig(**both))
+    light_gcn.user_embedding, light_gcn.item_embedding = model.user_embedding, model.item_embedding
+    torch.testing.assert_close(all_scores(model), all_scores(light_gcn))
+
+
+def test_twice_the_modality_weight_is_twice_the_share_of_the_modalities(small_data: HeteroData) -> None:
+    once, twice = (make(small_data, DGMRecConfig(modality_weight=weight, ranking_loss='bpr')) for weight in (4.0, 8.0))
+    for of_once, of_twice, alone in zip(once.embed(), twice.embed(), once.collaborative(), strict=True):
+        assert (of_once - alone).abs().max() > 0.01
+        torch.testing.assert_close(of_twice - alone, 2.0 * (of_once - alone))
 
 
 @pytest.mark.parametrize('modalities', [{}, {'image': 4}])

@@ -155,10 +155,10 @@ def test_training_for_generation_brings_generated_features_nearer_to_the_truth()
 
     def error(weight: float) -> float:
         model = make(data, ENCODINGS.replace(feature_generation_weight=weight, knn_k=1))
-        train(model, data, epochs=150)
+        train(model, data, epochs=100, learning_rate=0.001)  # At 0.01 the error swings from epoch to epoch.
         model.eval().generate_missing()
         hidden = data[ITEM].missing_image
         return float(F.mse_loss(model.features('image')[hidden], features['image'][hidden]))
 
     variance = float(features['image'].var())  # the error of imputing the mean
-    assert error(1.0) < 0.5 * variance < variance < error(0.0)
+    assert error(1.0) < 0.1 * variance < variance < error(0.0)

@@ -84,8 +84,9 @@ def test_new_items_get_the_mean_of_the_old_ones_that_their_features_place_neares
         nearest = similarity[item].topk(min(LENDERS, int((~is_new).sum()))).indices
         weight = similarity[item, nearest].clamp(min=0)
         weight = weight / weight.sum()
-        borrowed = Side(weight @ without.collaborative[nearest], tuple(weight @ x[nearest] for x in without.filtered))
-        expected = Side(borrowed.collaborative[None], tuple(x[None] for x in borrowed.filtered)).fused()[0]
+        borrowed = Side(weight[None] @ without.collaborative[nearest],
+                        tuple(weight[None] @ x[nearest] for x in without.filtered), config.modality_weight)
+        expected = borrowed.fused()[0]
         expected = expected if config.ranking_loss == 'bpr' else F.normalize(expected, dim=0)
         torch.testing.assert_close(model.embed()[1][item], expected.detach(), rtol=1e-4, atol=1e-5)
 

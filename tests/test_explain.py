@@ -57,25 +57,27 @@ def test_parts_add_up_on_all_items(model: DGMRec) -> None:
     torch.testing.assert_close(sum(parts.values()), model.scorer()(USERS), rtol=1e-5, atol=1e-5)
 
 
-def random_side(count: int, seed: int) -> Side:
+def random_side(count: int, seed: int, modality_weight: float = 1.0) -> Side:
     """General and specific parts of three modalities."""
     generator = torch.Generator().manual_seed(seed)
     return Side(torch.randn(count, 8, generator=generator),
-                tuple(torch.randn(count, 16, generator=generator) for _ in MODALITIES))
+                tuple(torch.randn(count, 16, generator=generator) for _ in MODALITIES), modality_weight)
 
 
-def test_summands_of_the_embeddings_add_up() -> None:
-    side = random_side(5, seed=0)
+@pytest.mark.parametrize('weight', [1.0, 0.1, 0.0])
+def test_summands_of_the_embeddings_add_up(weight: float) -> None:
+    side = random_side(5, seed=0, modality_weight=weight)
     parts = fused_parts(side, MODALITIES)
     assert list(parts) == NAMES
     torch.testing.assert_close(sum(parts.values()), side.fused())
-    torch.testing.assert_close(parts['general_image'], side.filtered[1][:, :8] / 12)
-    torch.testing.assert_close(parts['specific_text'], side.filtered[2][:, 8:] / 4)
+    torch.testing.assert_close(parts['general_image'], weight * side.filtered[1][:, :8] / 12)
+    torch.testing.assert_close(parts['specific_text'], weight * side.filtered[2][:, 8:] / 4)
 
 
-def test_each_part_is_its_shapley_value() -> None:
+@pytest.mark.parametrize('weight', [1.0, 0.1])
+def test_each_part_is_its_shapley_value(weight: float) -> None:
     """Written out: what a part adds to those before it, over all orders."""
-    users, items = random_side(4, seed=0), random_side(6, seed=1)
+    users, items = random_side(4, seed=0, modality_weight=weight), random_side(6, seed=1, modality_weight=weight)
     of_user, of_item = fused_parts(users, MODALITIES), fused_parts(items, MODALITIES)
     user, item = 3, 2
 

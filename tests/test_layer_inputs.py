@@ -19,6 +19,7 @@ from dgmrec_pyg.nn import (
     ModalityGenerator,
     ModalityGraphConv,
     ModalityPreference,
+    RankingLoss,
     build_knn_graph,
 )
 from dgmrec_pyg.nn.adjacency import make_adjacency
@@ -110,6 +111,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     'projection: back': (lambda: projection.inverse(rows(6, 4)), 'must have shape [N, 3] (got [6, 4])'),
     'projection: not finite': (lambda: FeatureProjection(rows(6, 12) * NO_NUMBER, 3), 'features must be finite'),
     'projection: no table': (lambda: FeatureProjection(torch.rand(12), 3), 'must have shape [N, C] (got [12])'),
+    'ranking loss: kind': (lambda: RankingLoss('sofmax', EDGES, 5), "unknown ranking loss 'sofmax'; did you mean 'so"),
     'knn: no table': (lambda: build_knn_graph(torch.rand(6), 2), 'features must have shape [N, C] (got [6])'),
     'knn: mask': (lambda: build_knn_graph(rows(6), 2, none_missing(5)), 'missing must be bool of shape [6], a value p'),
     'knn: mask of numbers': (lambda: build_knn_graph(rows(6), 2, torch.zeros(6)), '(got torch.float32 [6])'),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from model_training import all_scores, draw_batch
+from model_training import all_scores, draw_batch, with_few_and_many
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.models import LightGCN as PyGLightGCN
@@ -127,6 +127,33 @@ def test_softmax_tells_items_from_all_negatives_of_the_batch(small_data: HeteroD
     terms = model.loss_terms(user, positive, negative)
     assert terms.keys() == {'softmax', 'embedding_reg'}
     torch.testing.assert_close(terms['softmax'], F.cross_entropy(scores, torch.zeros_like(user)))
+
+
+@pytest.mark.parametrize(('spread', 'balance'), [(2.0, 0.0), (0.0, 0.5), (1.0, 1.0)])
+def test_softmax_may_tell_users_with_few_interactions_from_those_with_many(spread: float, balance: float,
+                                                                           small_data: HeteroData) -> None:
+    config = LightGCNConfig(ranking_loss='softmax', ranking_temperature=0.3, ranking_temperature_spread=spread,
+                            user_balance=balance)
+    data = with_few_and_many(small_data)
+    model = LightGCN.from_data(data, config)
+    users, items = model.embed()
+    user, positive, negative = (ids[30:] for ids in draw_batch(data))  # Not of the first users.
+    count = training_edges(data)[0].bincount()[user]
+    scores = torch.cat([(users[user] * items[positive]).sum(dim=1, keepdim=True),
+                        users[user] @ items[negative.unique()].t()], dim=1) / (0.3 * (1 + spread / count))[:, None]
+    losses, weight = F.cross_entropy(scores, torch.zeros_like(user), reduction='none'), count ** -balance
+    torch.testing.assert_close(model.loss_terms(user, positive, negative)['softmax'],
+                               (losses * weight).sum() / weight.sum())
+
+
+def test_bpr_may_count_users_alike(small_data: HeteroData) -> None:
+    data = with_few_and_many(small_data)
+    model = LightGCN.from_data(data, LightGCNConfig(user_balance=1.0))
+    users, items = model.embed()
+    user, positive, negative = draw_batch(data)
+    losses = -F.logsigmoid((users[user] * (items[positive] - items[negative])).sum(dim=1))
+    of_user = torch.stack([losses[user == one].mean() for one in user.unique()])
+    torch.testing.assert_close(model.loss_terms(user, positive, negative)['bpr'], of_user.mean())
 
 
 def test_two_equal_steps_give_equal_gradients(small_data: HeteroData) -> None:

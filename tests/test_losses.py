@@ -147,14 +147,23 @@ def test_bpr_is_finite_far_apart() -> None:
     assert positive.grad.tolist() == pytest.approx([-0.5, 0.0])
 
 
+def test_weighted_bpr_loss_equals_repeated_pairs() -> None:
+    positive, negative = (x[:, 0].detach().requires_grad_() for x in (rows(3, 24), rows(3, 25)))
+    index = torch.tensor([0, 0, 1, 2, 2, 2])
+    assert_same_with_gradients(bpr_loss(positive, negative, torch.tensor([1.0, 0.5, 1.5], dtype=positive.dtype)),
+                               bpr_loss(positive[index], negative[index]), [positive, negative])
+
+
 def naive_sampled_softmax(users: Tensor, items: Tensor, user: Tensor, pos_item: Tensor, negatives: Tensor,
-                          temperature: float) -> Tensor:
+                          temperature: float | Tensor, weight: Tensor | None = None) -> Tensor:
     """The definition, pair by pair."""
     losses = []
     for u, i in zip(user.tolist(), pos_item.tolist(), strict=True):
         scores = torch.stack([F.cosine_similarity(users[u], items[j], dim=0) for j in (i, *negatives.tolist())])
-        losses.append((scores / temperature).logsumexp(dim=0) - scores[0] / temperature)
-    return torch.stack(losses).mean()
+        scores = scores / (temperature[u] if isinstance(temperature, Tensor) else temperature)
+        losses.append(scores.logsumexp(dim=0) - scores[0])
+    weight = torch.ones(len(losses), dtype=users.dtype) if weight is None else weight
+    return (torch.stack(losses) * weight).sum() / weight.sum()
 
 
 @pytest.mark.parametrize(('num_users', 'num_items', 'num_pairs', 'num_negatives'),
@@ -167,8 +176,13 @@ def test_sampled_softmax_equals_definition(num_users: int, num_items: int, num_p
     user = torch.randint(num_users, (num_pairs,), generator=generator)
     pos_item = torch.randint(num_items, (num_pairs,), generator=generator)
     negatives = torch.randperm(num_items, generator=generator)[:num_negatives]
-    given = users, items, user, pos_item, negatives, temperature
-    assert_same_with_gradients(sampled_softmax_loss(*given), naive_sampled_softmax(*given), [users, items])
+    given = users, items, user, pos_item, negatives
+    assert_same_with_gradients(sampled_softmax_loss(*given, temperature), naive_sampled_softmax(*given, temperature),
+                               [users, items])
+    of_user = temperature * (1.0 + torch.rand(num_users, generator=generator, dtype=users.dtype))
+    weight = 0.1 + torch.rand(num_pairs, generator=generator, dtype=users.dtype)
+    assert_same_with_gradients(sampled_softmax_loss(*given, of_user, weight),
+                               naive_sampled_softmax(*given, of_user, weight), [users, items])
 
 
 def test_sampled_softmax_does_not_depend_on_lengths() -> None:

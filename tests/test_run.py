@@ -414,7 +414,7 @@ def test_presets_are_listed(folder: Path, capsys: Output) -> None:
         [kind, model, name] for kind in ('default', 'reference') for model in MODELS
         for name in [*preset_names(kind, model), *(['others'] if model == 'dgmrec' else [])]]
     text = ' '.join(lines)
-    assert ' synthetic  knn_k=20 ranking_loss=bpr ' in text
+    assert ' synthetic  hidden_channels=64 knn_k=20 ranking_loss=bpr ' in text
     given = text.split(' clothing ')[1].split(' reference ')[0].split()
     preset = load_preset('reference', 'clothing')
     training = TrainingConfig.from_dict(MODELS['dgmrec'].training_defaults)

@@ -23,6 +23,7 @@ from dgmrec_pyg.nn.models import (
     SLMRec,
 )
 from dgmrec_pyg.nn.preference import ModalityPreference
+from dgmrec_pyg.nn.ranking_loss import RankingLoss
 
 __all__ = [
     'BM3',
@@ -43,6 +44,7 @@ __all__ = [
     'ModalityGraphConv',
     'ModalityPreference',
     'Popularity',
+    'RankingLoss',
     'Recommender',
     'SLMRec',
     'bpr_loss',

@@ -13,42 +13,23 @@ from torch import Tensor
 
 from dgmrec_pyg.nn.products import times_transposed
 
-_BLOCK_ROWS = 512  # of logits; on CPU such a block stays in the cache
+_BLOCK_ROWS = 256  # of logits; on CPU such a block stays in the cache
 _CUDA_BLOCK_LOGITS = 2**26  # of the softmax: a quarter of a gigabyte
 _PADDED_ROWS = 128  # Numbers of rows are rounded up to a multiple.
 _SHORTEST = 1e-12  # length by which a row is divided
 
 
-def bpr_loss(positive: Tensor, negative: Tensor) -> Tensor:
+def bpr_loss(positive: Tensor, negative: Tensor, weight: Tensor | None = None) -> Tensor:
     r"""Bayesian personalized ranking, from the `"BPR: Bayesian Personalized Ranking from Implicit Feedback"
     <https://arxiv.org/abs/1205.2618>`_ paper: :math:`-\frac{1}{B} \sum \log \sigma(s^+ - s^-)`.
 
     Args:
         positive (torch.Tensor): Scores of the positives, ``[B]``.
         negative (torch.Tensor): Scores of the negatives, ``[B]``.
+        weight (torch.Tensor, optional): Weight of each pair in the mean, positive, ``[B]``. (default: equal)
     """
-    return -F.logsigmoid(positive - negative).mean()
-
-
-def ranking_loss(kind: str, temperature: float, users: Tensor, items: Tensor, user: Tensor, pos_item: Tensor,
-                 neg_item: Tensor, negatives: Tensor) -> Tensor:
-    """Computes :func:`sampled_softmax_loss` for ``'softmax'`` or :func:`bpr_loss` of products for ``'bpr'``.
-
-    Args:
-        kind (str): Which one.
-        temperature (float): The softmax's temperature.
-        users (torch.Tensor): Distinct users, ``[N, d]``.
-        items (torch.Tensor): Distinct items, ``[M, d]``.
-        user (torch.Tensor): Row of each member's user, int64 ``[B]``.
-        pos_item (torch.Tensor): Row of each member's positive, int64 ``[B]``.
-        neg_item (torch.Tensor): Row of each member's negative, int64 ``[B]``; for BPR.
-        negatives (torch.Tensor): Rows of the negatives that all share, distinct, int64 ``[K]``; for the softmax.
-    """
-    if kind == 'softmax':
-        return sampled_softmax_loss(users, items, user, pos_item, negatives, temperature)
-    of_user = users.index_select(0, user)
-    positive, negative = items.index_select(0, pos_item), items.index_select(0, neg_item)
-    return bpr_loss((of_user * positive).sum(dim=1), (of_user * negative).sum(dim=1))
+    losses = -F.logsigmoid(positive - negative)
+    return losses.mean() if weight is None else torch.dot(losses, weight) / weight.sum()
 
 
 def embedding_reg(*rows: Tensor) -> Tensor:
@@ -135,7 +116,7 @@ class _InfoNCE(torch.autograd.Function):
 
 
 def sampled_softmax_loss(users: Tensor, items: Tensor, user: Tensor, pos_item: Tensor, negatives: Tensor,
-                         temperature: float = 0.2) -> Tensor:
+                         temperature: float | Tensor = 0.2, weight: Tensor | None = None) -> Tensor:
     r"""Sampled softmax over cosines, from the `"On the Effectiveness of Sampled Softmax Loss for Item Recommendation"
     <https://arxiv.org/abs/2201.02327>`_ paper: each user's item is told from all negatives of the batch at once,
 
@@ -152,14 +133,19 @@ def sampled_softmax_loss(users: Tensor, items: Tensor, user: Tensor, pos_item: T
         user (torch.Tensor): Row of each pair's user, int64 ``[B]``.
         pos_item (torch.Tensor): Row of each pair's item, int64 ``[B]``.
         negatives (torch.Tensor): Rows of the negatives, distinct, int64 ``[K]``.
-        temperature (float): The temperature :math:`\tau`. (default: :obj:`0.2`)
+        temperature (float or torch.Tensor): The temperature :math:`\tau`, one for all or one of each user ``[N]``.
+            (default: :obj:`0.2`)
+        weight (torch.Tensor, optional): Weight of each pair in the mean, positive, ``[B]``. (default: equal)
 
     Returns:
         torch.Tensor: The loss, a scalar; 0 where there is no pair, or nothing to tell it from.
     """
     if user.numel() == 0 or negatives.numel() == 0:
         return (users.sum() + items.sum()) * 0.0
-    return _SampledSoftmax.apply(users, items, user, pos_item, negatives, temperature)
+    if not isinstance(temperature, Tensor):
+        temperature = users.new_full((users.size(0), ), temperature)
+    share = users.new_full((user.numel(), ), 1.0 / user.numel()) if weight is None else weight / weight.sum()
+    return _SampledSoftmax.apply(users, items, user, pos_item, negatives, temperature, share)
 
 
 class _SampledSoftmax(torch.autograd.Function):
@@ -167,24 +153,26 @@ class _SampledSoftmax(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, users: Tensor, items: Tensor, user: Tensor, pos_item: Tensor, negatives: Tensor,
-                temperature: float) -> Tensor:
-        num_users, num_pairs, order = users.size(0), user.numel(), user.argsort(stable=True)
-        user, pos_item = user[order], pos_item[order]
+                temperature: Tensor, share: Tensor) -> Tensor:
+        num_users, order = users.size(0), user.argsort(stable=True)
+        user, pos_item, share = user[order], pos_item[order], share[order]
+        sharpness = temperature.reciprocal()
         (users, user_length), (items, item_length) = _unit_rows(users), _unit_rows(items)
         of_pair, positive = users.index_select(0, user), items.index_select(0, pos_item)
-        score = torch.einsum('bd,bd->b', of_pair, positive) / temperature
+        score = torch.einsum('bd,bd->b', of_pair, positive) * sharpness[user]
         others = _padded(items.index_select(0, negatives))
         # The rows that only fill up take no part.
         counts = F.pad(others.new_zeros(negatives.numel()), (0, others.size(0) - negatives.numel()), value=-math.inf)
         padded = _padded(users)
+        scaled = _padded(users * sharpness.unsqueeze(1))
         grad_users, grad_others = torch.zeros_like(padded), torch.zeros_like(others.t())
         log_odds, slope = torch.empty_like(score), torch.empty_like(score)
         for start, rows, pairs in _blocks(user, padded.size(0), others.size(0)):
-            weight = times_transposed(padded[rows] / temperature, others, counts)
+            weight = times_transposed(scaled[rows], others, counts)
             top = weight.amax(dim=1, keepdim=True)
             total = weight.sub_(top).exp_().sum(dim=1)
             log_odds[pairs] = (total.log() + top.squeeze(1))[user[pairs] - start] - score[pairs]
-            slope[pairs] = log_odds[pairs].sigmoid() / (num_pairs * temperature)
+            slope[pairs] = log_odds[pairs].sigmoid() * share[pairs] * sharpness[user[pairs]]
             factor = total.new_zeros(total.size(0)).index_add_(0, user[pairs] - start, slope[pairs]).div_(total)
             torch.mul(times_transposed(weight, others.t()), factor.unsqueeze(1), out=grad_users[rows])
             grad_others += times_transposed((padded[rows] * factor.unsqueeze(1)).t(), weight.t())
@@ -194,13 +182,13 @@ class _SampledSoftmax(torch.autograd.Function):
         grad_items.index_add_(0, pos_item, of_pair * -slope)
         ctx.save_for_backward(_through_unit_rows(grad_users, users, user_length),
                               _through_unit_rows(grad_items, items, item_length))
-        return F.softplus(log_odds).mean()
+        return torch.dot(F.softplus(log_odds), share)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         grad_users, grad_items = ctx.saved_tensors
-        return grad_users * grad_outputs[0], grad_items * grad_outputs[0], None, None, None, None
+        return grad_users * grad_outputs[0], grad_items * grad_outputs[0], None, None, None, None, None
 
 
 def _blocks(user: Tensor, num_users: int, num_negatives: int) -> Iterator[tuple[int, slice, slice]]:

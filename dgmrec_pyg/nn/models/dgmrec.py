@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -28,7 +29,9 @@ from dgmrec_pyg.nn.models.dgmrec_terms import Batch, Parts, Side
 from dgmrec_pyg.nn.models.features import feature_tables, filled_features
 from dgmrec_pyg.nn.nearest import rows_per_block
 from dgmrec_pyg.nn.preference import ModalityPreference, filter_features
+from dgmrec_pyg.nn.ranking_loss import RankingLoss
 from dgmrec_pyg.nn.rows import select_and_pass
+from dgmrec_pyg.nn.wide_linear import TakeGradient
 from dgmrec_pyg.regression import EmbeddingRegression, FeatureRegression
 from dgmrec_pyg.schema import ITEM, missing_mask, modality_names
 
@@ -45,7 +48,7 @@ class DGMRec(Recommender):
     one item graph per modality and fused with LightGCN embeddings:
 
     .. math::
-        \mathbf{z} = \mathbf{e} + \frac{1}{M + 1} \left( \frac{1}{M} \sum_m \tilde{\mathbf{G}}_m
+        \mathbf{z} = \mathbf{e} + \frac{w}{M + 1} \left( \frac{1}{M} \sum_m \tilde{\mathbf{G}}_m
         + \sum_m \tilde{\mathbf{S}}_m \right) \qquad s_{ui} = \mathbf{z}_u^\top \mathbf{z}_i
 
     or, trained by the softmax, the cosine of the two. What an item lacks is generated from its other modalities and its
@@ -104,9 +107,13 @@ class DGMRec(Recommender):
         self.club = ModuleDict({m: CLUB(size, size) for m in self.modalities} if config.club_weight > 0 else {})
         self.club_optimizer = torch.optim.Adam(self.club.parameters(), lr=CLUB_LEARNING_RATE) if self.club else None
         self.graph = InteractionGraph(self.train_edge_index, self.num_users, self.num_items)
+        self.ranking_loss = RankingLoss(config.ranking_loss, self.train_edge_index, self.num_users,
+                                        config.ranking_temperature, config.ranking_temperature_spread,
+                                        config.user_balance)
         self.item_graphs = ItemGraphs(missing, config.knn_k, config.num_modality_layers, config.knn_missing,
                                       self.is_new, config.knn_index)
         self.item_graphs.build(features)
+        self._take_gradient: dict[str, TakeGradient] = {}
         self._feature_regression: FeatureRegression | None = None
         # By the features as given, so that a run that is taken up again reads the same of features that are trained.
         self._embedding_regression = None if is_new is None else EmbeddingRegression(self.feature_tables, ~is_new)
@@ -178,20 +185,20 @@ class DGMRec(Recommender):
                 (default: all)
         """
         of_users, of_items = self.collaborative()
-        encoded, features = self.encoder.encode(self.feature_tables)
+        encoded, features = self.encoder.encode(self.feature_tables, self._take_gradient)
         preference = self.item_preference()
         # General and specific parts share a filter and a graph: side by side they cost one product.
         filtered = [self.item_graphs(m, filter_features(encoded[m], preference[m]), role) for m in self.modalities]
         for_users = tuple(filtered)
-        rows = all_rows = Side(of_items, for_users)
+        rows = all_rows = Side(of_items, for_users, self.config.modality_weight)
         if items is not None:
             # The table as passed on is for the mean alone: only a product's gradient may be added to in place.
             selected, for_users = zip(*(select_and_pass(x, items) for x in filtered), strict=True)
-            rows = Side(of_items.index_select(0, items), selected)
+            rows = replace(all_rows, collaborative=of_items.index_select(0, items), filtered=selected)
             encoded = {m: x.index_select(0, items) for m, x in encoded.items()}
             preference = {m: x.index_select(0, items) for m, x in preference.items()}
-        return Parts(Side(of_users if users is None else of_users.index_select(0, users),
-                          tuple(self.graph.mean_to_users(x, users) for x in for_users)),
+        return Parts(replace(all_rows, collaborative=of_users if users is None else of_users.index_select(0, users),
+                             filtered=tuple(self.graph.mean_to_users(x, users) for x in for_users)),
                      rows, encoded, preference, all_rows, features)
 
     @torch.no_grad()
@@ -233,7 +240,8 @@ class DGMRec(Recommender):
         of_items = self._items_for_inference()
         collaborative = self.graph.light_gcn_of_new_user(self.user_embedding.weight, self.item_embedding.weight,
                                                          self.config.num_layers, items)
-        user = Side(collaborative.unsqueeze(0), tuple(x[items].mean(dim=0, keepdim=True) for x in of_items.filtered))
+        user = replace(of_items, collaborative=collaborative.unsqueeze(0),
+                       filtered=tuple(x[items].mean(dim=0, keepdim=True) for x in of_items.filtered))
         return self._ranked(of_items).fused() @ self._ranked(user).fused()[0]
 
     @torch.no_grad()
@@ -267,9 +275,9 @@ class DGMRec(Recommender):
         """Puts what new items borrow in place of what nothing has trained."""
         new = is_new.nonzero().view(-1)
         borrowed = self._borrow(items, {m: x[new] for m, x in self.feature_tables.items()})
-        return Side(items.collaborative.index_copy(0, new, borrowed.collaborative),
-                    tuple(x.index_copy(0, new, rows)
-                          for x, rows in zip(items.filtered, borrowed.filtered, strict=True)))
+        return replace(items, collaborative=items.collaborative.index_copy(0, new, borrowed.collaborative),
+                       filtered=tuple(x.index_copy(0, new, rows)
+                                      for x, rows in zip(items.filtered, borrowed.filtered, strict=True)))
 
     def _borrow(self, items: Side, features: Mapping[str, Tensor]) -> Side:
         """What items without interactions, of these features, get from old ones."""
@@ -338,7 +346,7 @@ class DGMRec(Recommender):
                                                                    generator),
         }
         weights = self.term_weights()
-        return terms.ranking_terms(parts, batch, config.ranking_loss, config.ranking_temperature) | {
+        return terms.ranking_terms(parts, batch, self.ranking_loss, users) | {
             name: compute() for name, compute in optional.items() if weights[name] != 0.0}
 
     def _learned(self, items: Side) -> Side:
@@ -361,6 +369,15 @@ class DGMRec(Recommender):
                         for (m, x), some in zip(features.items(), rows, strict=True)}
         return terms.reconstruction(dict(zip(features, items, strict=True)), features, self.generator_net,
                                     self.config.noise_scale, self.generator)
+
+    def give_table_gradients(self, take: Callable[[Tensor], TakeGradient] | None) -> None:
+        """Hands over the gradients of the feature tables, where they are trained: only the encoders, in one product
+        each, and losses that these pass the features on to read them.
+
+        Args:
+            take (Callable, optional): Called with a table, returns what takes its gradient.
+        """
+        self._take_gradient = {} if take is None else {m: take(x) for m, x in self.feature_tables.items()}
 
     def start_epoch(self, epoch: int) -> None:
         """Trains the CLUB estimators, generates what is missing (by regression on features that are not trained: in the

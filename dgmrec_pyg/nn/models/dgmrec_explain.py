@@ -18,16 +18,16 @@ SPECIFIC = 'specific_{}'
 def fused_parts(side: Side, modalities: Sequence[str]) -> dict[str, Tensor]:
     r"""Returns the summands of :meth:`~dgmrec_pyg.nn.models.dgmrec_terms.Side.fused`, ``[N, d]`` each.
 
-    ``collaborative`` is :math:`\mathbf{e}`, ``general_<modality>`` is :math:`\tilde{\mathbf{G}}_m / (M (M + 1))`, and
-    ``specific_<modality>`` is :math:`\tilde{\mathbf{S}}_m / (M + 1)`.
+    ``collaborative`` is :math:`\mathbf{e}`, ``general_<modality>`` is :math:`w \tilde{\mathbf{G}}_m / (M (M + 1))`, and
+    ``specific_<modality>`` is :math:`w \tilde{\mathbf{S}}_m / (M + 1)`, with the weight :math:`w` of the modalities.
 
     Args:
         side (Side): Some users or some items.
         modalities (Sequence[str]): The names of their modalities, in the order of the side.
     """
-    count = len(modalities)
-    general = {GENERAL.format(m): x / (count * (count + 1)) for m, x in zip(modalities, side.general, strict=True)}
-    specific = {SPECIFIC.format(m): x / (count + 1) for m, x in zip(modalities, side.specific, strict=True)}
+    general = {GENERAL.format(m): x * (side.share / len(modalities))
+               for m, x in zip(modalities, side.general, strict=True)}
+    specific = {SPECIFIC.format(m): x * side.share for m, x in zip(modalities, side.specific, strict=True)}
     return {COLLABORATIVE: side.collaborative, **general, **specific}
 
 

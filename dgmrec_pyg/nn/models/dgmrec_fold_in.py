@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -49,7 +50,7 @@ def borrow_side(items: Side, embedding: Tensor, regression: EmbeddingRegression,
                                       lenders, count)
     widths = [x.size(1) for x in (items.collaborative, *items.filtered)]
     collaborative, *filtered = borrowed.split(widths, dim=1)
-    return Side(collaborative, tuple(filtered))
+    return replace(items, collaborative=collaborative, filtered=tuple(filtered))
 
 
 def fill_new_features(model: DGMRec, features: Mapping[str, Tensor]) -> dict[str, Tensor]:

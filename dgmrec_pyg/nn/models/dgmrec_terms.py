@@ -6,16 +6,18 @@ Users and items of a batch are looked up once, each distinct one in one row; eve
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property, reduce
+from dataclasses import dataclass, replace
+from functools import cached_property, partial, reduce
 from itertools import combinations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dgmrec_pyg.nn.at_once import gradient_at_once
 from dgmrec_pyg.nn.generator import ModalityGenerator
-from dgmrec_pyg.nn.losses import info_nce_loss, ranking_loss
+from dgmrec_pyg.nn.losses import info_nce_loss
+from dgmrec_pyg.nn.ranking_loss import RankingLoss
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,17 @@ class Side:
         collaborative (torch.Tensor): The LightGCN part, ``[N, d]``.
         filtered (tuple): The filtered features of each modality, general and specific part side by side,
             ``[N, 2 * d]``.
+        modality_weight (float): What the filtered features count beside the LightGCN part.
     """
 
     collaborative: Tensor
     filtered: tuple[Tensor, ...]
+    modality_weight: float
 
     def select(self, index: Tensor) -> Side:
         """Returns the rows of :obj:`index`."""
-        return Side(self.collaborative.index_select(0, index), tuple(x.index_select(0, index) for x in self.filtered))
+        return replace(self, collaborative=self.collaborative.index_select(0, index),
+                       filtered=tuple(x.index_select(0, index) for x in self.filtered))
 
     @property
     def general(self) -> list[Tensor]:
@@ -58,13 +63,19 @@ class Side:
     def to_unit(self) -> Side:
         """Returns the side in proportion, with fused rows of length 1 (or zero)."""
         length = self.fused().norm(dim=1, keepdim=True).clamp(min=1e-12)
-        return Side(self.collaborative / length, tuple(x / length for x in self.filtered))
+        return replace(self, collaborative=self.collaborative / length,
+                       filtered=tuple(x / length for x in self.filtered))
 
     def fused(self) -> Tensor:
-        r"""Computes :math:`\mathbf{e} + (\mathrm{mean}_m \mathbf{G}_m + \sum_m \mathbf{S}_m) / (M + 1)`, ``[N, d]``."""
-        num_modalities = len(self.filtered)
+        r"""Computes :math:`\mathbf{e} + w (\mathrm{mean}_m \mathbf{G}_m + \sum_m \mathbf{S}_m) / (M + 1)` with the
+        weight :math:`w` of the modalities, ``[N, d]``."""
         general_sum, specific_sum = self.sums
-        return self.collaborative + (general_sum / num_modalities + specific_sum) / (num_modalities + 1)
+        return self.collaborative + (general_sum / len(self.filtered) + specific_sum) * self.share
+
+    @property
+    def share(self) -> float:
+        """What the sum of the specific parts, and the mean of the general ones, are multiplied by."""
+        return self.modality_weight / (len(self.filtered) + 1)
 
 
 @dataclass(frozen=True)
@@ -177,15 +188,21 @@ def make_batch(parts: Parts, user: Tensor, item_ids: Tensor, item: Tensor, missi
                  (has_all & is_contrasted).nonzero().view(-1))
 
 
-def ranking_terms(parts: Parts, batch: Batch, loss: str, temperature: float) -> dict[str, Tensor]:
-    """The loss of the ranking, ``softmax`` or ``bpr``, under its name, and ``embedding_reg``."""
+def ranking_terms(parts: Parts, batch: Batch, loss: RankingLoss, user_ids: Tensor) -> dict[str, Tensor]:
+    """The loss of the ranking, ``softmax`` or ``bpr``, under its name, and ``embedding_reg``.
+
+    Args:
+        parts (Parts): A forward pass of the batch.
+        batch (Batch): Where its members stand.
+        loss (RankingLoss): Which loss.
+        user_ids (torch.Tensor): The ids of the batch's distinct users, int64 ``[N]``.
+    """
     users, items = parts.users.fused(), parts.items.fused()
     norms = (parts.users.collaborative.index_select(0, batch.user).norm(),
              parts.items.collaborative.index_select(0, batch.pos_item).norm(),
              parts.items.collaborative.index_select(0, batch.neg_item).norm())
     return {
-        loss: ranking_loss(loss, temperature, users, items, batch.user, batch.pos_item, batch.neg_item,
-                           batch.negatives),
+        loss.kind: loss(users, items, user_ids, batch.user, batch.pos_item, batch.neg_item, batch.negatives),
         'embedding_reg': 1e-5 * torch.stack(norms).sum() / batch.user.numel(),
     }
 
@@ -271,10 +288,13 @@ def feature_generation(parts: Parts, batch: Batch, generator_net: ModalityGenera
 
 def club(items: Side, estimators: Mapping[str, torch.nn.Module], permutation: Tensor | None,
          generator: torch.Generator | None) -> Tensor:
-    """Bounds what the general parts tell about the specific ones, on all items that take part in training."""
+    """Bounds what the general parts tell about the specific ones, on all items that take part in training. The
+    estimators get no gradient of it."""
     encoded = zip(estimators.items(), items.general, items.specific, strict=True)
-    return torch.stack([estimator(specific, general, permutation, generator)
-                        for (_, estimator), general, specific in encoded]).sum()
+    return torch.stack([
+        gradient_at_once(partial(estimator, permutation=permutation, generator=generator), specific, general)
+        for (_, estimator), general, specific in encoded
+    ]).sum()
 
 
 def _mse(a: Tensor, b: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from torch_geometric.data import HeteroData
 from dgmrec_pyg.config import Settings
 from dgmrec_pyg.nn.fold_in import nobody_has_them
 from dgmrec_pyg.nn.interaction_graph import InteractionGraph
-from dgmrec_pyg.nn.losses import ranking_loss
 from dgmrec_pyg.nn.models.base import Recommender
+from dgmrec_pyg.nn.ranking_loss import RankingLoss
 
 MOST_NEGATIVES = 2048  # Of the softmax, as DGMRec's contrastive_pairs.
 
@@ -32,7 +32,11 @@ class LightGCNConfig(Settings):
     ranking_loss: str = 'bpr'
     """``'bpr'`` as in the paper, or ``'softmax'``, DGMRec's own: tells what the loss does from what the model does."""
     ranking_temperature: float = 0.25
-    """Temperature of the softmax."""
+    """Temperature of the softmax for users with many interactions."""
+    ranking_temperature_spread: float = 0.0
+    """How much higher it is for users with few, as in :class:`~dgmrec_pyg.config.DGMRecConfig`."""
+    user_balance: float = 0.0
+    """How far users count alike in the ranking's loss, likewise; 0 counts all interactions alike."""
 
 
 class LightGCN(Recommender):
@@ -55,6 +59,9 @@ class LightGCN(Recommender):
         self.user_embedding = Embedding(self.num_users, config.hidden_channels)
         self.item_embedding = Embedding(self.num_items, config.hidden_channels)
         self.graph = InteractionGraph(self.train_edge_index, self.num_users, self.num_items)
+        self.ranking_loss = RankingLoss(config.ranking_loss, self.train_edge_index, self.num_users,
+                                        config.ranking_temperature, config.ranking_temperature_spread,
+                                        config.user_balance)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draws the embeddings anew (Xavier uniform)."""
@@ -97,8 +104,8 @@ class LightGCN(Recommender):
         ids = (self.user_embedding(user), self.item_embedding(pos_item), self.item_embedding(neg_item))
         rows, row = user.unique(return_inverse=True)
         return {
-            config.ranking_loss: ranking_loss(config.ranking_loss, config.ranking_temperature, users[rows], items, row,
-                                              pos_item, neg_item, neg_item[:MOST_NEGATIVES].unique()),
+            config.ranking_loss: self.ranking_loss(users[rows], items, rows, row, pos_item, neg_item,
+                                                   neg_item[:MOST_NEGATIVES].unique()),
             'embedding_reg': torch.stack([x.square().sum() for x in ids]).sum() / (2 * user.numel()),
         }
 
