@@ -158,16 +158,22 @@ def fit_model(data: HeteroData, model: Recommender, training: TrainingConfig, se
         UserError: If the loss is no longer finite, or memory does not suffice.
     """
     fit = _train(data, model, training, seed, start, **options)
-    stop_keeping_freed_memory()
     return Result(model, fit, measure(data, model, training, fit, load_features))
 
 
 def _train(data: HeteroData, model: Recommender, training: TrainingConfig, seed: int,
            start: Callable[[Trainer | None], None], **options: Any) -> Fit | None:
     """By itself, so that the optimizer and the copy of the best epoch are gone before the model is measured."""
-    trainer = make_trainer(data, model, training, seed, **options) if model.trainable else None
-    start(trainer)
-    fit = None if trainer is None else trainer.fit()
+    if not model.trainable:
+        start(None)
+        model.eval()
+        return None
+    try:
+        trainer = make_trainer(data, model, training, seed, **options)
+        start(trainer)
+        fit = trainer.fit()
+    finally:
+        stop_keeping_freed_memory()
     model.eval()
     return fit
 

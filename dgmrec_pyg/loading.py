@@ -138,8 +138,8 @@ def load_again(run: RunSettings, expected_hash: str) -> HeteroData:
     Raises:
         UserError: If the set cannot be read any more or is another one now.
     """
-    advice = ('so the trained model cannot be measured; it is in the checkpoint: put the files back as they were and '
-              'give --resume')
+    advice = ('so what the model has generated is not compared with the true features; put the files back as they were '
+              'and give --resume for that')
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # It has warned before training.

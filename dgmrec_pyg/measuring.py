@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from dgmrec_pyg.config import TrainingConfig
+from dgmrec_pyg.errors import UserError
 from dgmrec_pyg.evaluation import SplitEvaluator, generation_quality, item_slices
 from dgmrec_pyg.imputation import observed_mean
 from dgmrec_pyg.nn import DGMRec, Recommender
@@ -48,7 +50,8 @@ def measure(data: HeteroData, model: Recommender, training: TrainingConfig, fit:
         training (TrainingConfig): Says what is left out of the ranking.
         fit (Fit, optional): How training went; :obj:`None` where there was nothing to train.
         load_features (Callable, optional): Returns the set with its features; called last, if generated features are
-            compared with them. (default: they are in :obj:`data`)
+            compared with them. Where it fails with a :class:`UserError`, there is a warning and no ``generation``.
+            (default: they are in :obj:`data`)
     """
     validation, test = evaluators(data, model.device, training.mask_validation)
     score = model.scorer()
@@ -68,7 +71,10 @@ def measure(data: HeteroData, model: Recommender, training: TrainingConfig, fit:
             'num_items': int(is_new.sum()), **_among(test, score, is_new.to(model.device))}
     if isinstance(model, DGMRec) and 'imputed' not in data[ITEM]:  # Else the true features are no longer there.
         give_back_freed_memory()  # What ranking has freed, since features may be wide.
-        metrics['generation'] = _generation(data if load_features is None else load_features(), model)
+        try:
+            metrics['generation'] = _generation(data if load_features is None else load_features(), model)
+        except UserError as error:  # What training has cost is not to be lost for this.
+            warnings.warn(str(error), stacklevel=2)
     return metrics
 
 

@@ -99,3 +99,21 @@ def test_a_checkpoint_with_what_has_had_no_gradient_is_taken_up(small_data: Hete
     resumed.load_state_dict(copy.deepcopy(trainer.state_dict()))
     assert {int(state['step']) for state in resumed.optimizer.state.values()} == {0, len(trainer.sampler)}
     assert resumed.fit().epoch == 2
+
+
+def test_two_losses_in_one_backward_pass_are_refused_while_tables_are_stepped_by_rows(small_data: HeteroData) -> None:
+    trainer = make_trainer(small_data)
+    make_state(trainer.optimizer)
+    batch = next(iter(trainer.sampler))
+    with tables_stepped_by_rows(trainer.model, trainer.optimizer), pytest.raises(RuntimeError, match='inplace'):
+        (trainer.model.loss(*batch) + trainer.model.loss(*batch)).backward()
+
+
+def test_training_after_a_step_that_raised_starts_without_its_gradients(small_data: HeteroData) -> None:
+    trainer, other = (make_trainer(small_data) for _ in range(2))
+    for parameter in trainer.model.trainable_parameters():
+        parameter.grad = torch.ones_like(parameter)
+    trainer.fit()
+    other.fit()
+    for name, expected in parameters(other).items():
+        torch.testing.assert_close(parameters(trainer)[name], expected, rtol=0.0, atol=0.0)

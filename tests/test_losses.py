@@ -154,6 +154,17 @@ def test_weighted_bpr_loss_equals_repeated_pairs() -> None:
                                bpr_loss(positive[index], negative[index]), [positive, negative])
 
 
+def test_weights_and_temperatures_may_be_of_another_precision() -> None:
+    users, items, index = rows(3, 26), rows(4, 27), torch.tensor([0, 1, 2])
+    weight, temperature = torch.tensor([1.0, 0.5, 2.0]), torch.tensor([0.2, 0.3, 0.4])
+    given = users, items, index, index, torch.tensor([3])
+    assert users.dtype == torch.float64
+    torch.testing.assert_close(sampled_softmax_loss(*given, temperature, weight),
+                               sampled_softmax_loss(*given, temperature.double(), weight.double()))
+    scores = users[:, 0], items[:3, 0]
+    torch.testing.assert_close(bpr_loss(*scores, weight), bpr_loss(*scores, weight.double()))
+
+
 def naive_sampled_softmax(users: Tensor, items: Tensor, user: Tensor, pos_item: Tensor, negatives: Tensor,
                           temperature: float | Tensor, weight: Tensor | None = None) -> Tensor:
     """The definition, pair by pair."""

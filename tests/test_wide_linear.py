@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -66,6 +68,17 @@ def test_a_backward_pass_that_does_not_reach_the_features_leaves_nothing_behind(
     torch.autograd.grad(loss, decoder, retain_graph=True)
     expected = torch.autograd.grad(F.linear(x, draw(3, 6, seed=2)).sum(), x)[0]
     torch.testing.assert_close(torch.autograd.grad(output.sum(), x)[0], expected)
+
+
+def test_a_backward_pass_that_does_not_reach_the_features_keeps_nothing_alive() -> None:
+    x, decoder = draw(5, 6, seed=1), draw(6, 3, seed=4)
+    output, features = linear_and_features(x, draw(3, 6, seed=2), draw(3, seed=3))
+    loss = linear_mse_loss(output.sigmoid(), decoder, draw(6, seed=5), features)
+    torch.autograd.grad(loss, decoder)
+    alive = weakref.ref(x)
+    del x, output, features, loss
+    gc.collect()
+    assert alive() is None
 
 
 @pytest.mark.parametrize('reads', ['neither', 'output', 'features', 'both'])

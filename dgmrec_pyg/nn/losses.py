@@ -21,7 +21,7 @@ _SHORTEST = 1e-12  # length by which a row is divided
 
 def bpr_loss(positive: Tensor, negative: Tensor, weight: Tensor | None = None) -> Tensor:
     r"""Bayesian personalized ranking, from the `"BPR: Bayesian Personalized Ranking from Implicit Feedback"
-    <https://arxiv.org/abs/1205.2618>`_ paper: :math:`-\frac{1}{B} \sum \log \sigma(s^+ - s^-)`.
+    <https://arxiv.org/abs/1205.2618>`_ paper: the mean of :math:`-\log \sigma(s^+ - s^-)`.
 
     Args:
         positive (torch.Tensor): Scores of the positives, ``[B]``.
@@ -29,7 +29,7 @@ def bpr_loss(positive: Tensor, negative: Tensor, weight: Tensor | None = None) -
         weight (torch.Tensor, optional): Weight of each pair in the mean, positive, ``[B]``. (default: equal)
     """
     losses = -F.logsigmoid(positive - negative)
-    return losses.mean() if weight is None else torch.dot(losses, weight) / weight.sum()
+    return losses.mean() if weight is None else (losses * weight).sum() / weight.sum()
 
 
 def embedding_reg(*rows: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ def sampled_softmax_loss(users: Tensor, items: Tensor, user: Tensor, pos_item: T
     <https://arxiv.org/abs/2201.02327>`_ paper: each user's item is told from all negatives of the batch at once,
 
     .. math::
-        -\frac{1}{B} \sum_k \log \frac{\exp(\cos(\mathbf{u}_k, \mathbf{i}_k) / \tau)}
+        -\frac{1}{\sum_k w_k} \sum_k w_k \log \frac{\exp(\cos(\mathbf{u}_k, \mathbf{i}_k) / \tau)}
         {\exp(\cos(\mathbf{u}_k, \mathbf{i}_k) / \tau) + \sum_{j \in N} \exp(\cos(\mathbf{u}_k, \mathbf{i}_j) / \tau)}
 
     The negatives are shared by all users, so a few of them are some other user's items. Users are distinct rows, and
@@ -145,7 +145,8 @@ def sampled_softmax_loss(users: Tensor, items: Tensor, user: Tensor, pos_item: T
     if not isinstance(temperature, Tensor):
         temperature = users.new_full((users.size(0), ), temperature)
     share = users.new_full((user.numel(), ), 1.0 / user.numel()) if weight is None else weight / weight.sum()
-    return _SampledSoftmax.apply(users, items, user, pos_item, negatives, temperature, share)
+    return _SampledSoftmax.apply(users, items, user, pos_item, negatives, temperature.to(users.dtype),
+                                 share.to(users.dtype))
 
 
 class _SampledSoftmax(torch.autograd.Function):

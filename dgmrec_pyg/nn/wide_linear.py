@@ -159,7 +159,8 @@ class _LinearMSE(torch.autograd.Function):
         grads = [None if grad is None else grad * scale for grad in (of_x, of_weight, of_bias)]
         if not ctx.needs_input_grad[3]:
             return *grads, None, None
-        residual = _Residual(tuple(layer), errors, scale)
+        # Detached: its history may lead back to the node that keeps it.
+        residual = _Residual(tuple(x.detach() for x in layer), errors, scale)
         if ctx.passed_by is not None:
             ctx.passed_by.residuals.setdefault(_backward_pass(), []).append(residual)
             return *grads, None, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -38,7 +39,7 @@ def tables_stepped_by_rows(model: Recommender, optimizer: torch.optim.Adam) -> I
         model (Recommender): The model.
         optimizer (torch.optim.Adam): The optimizer, fused, with its state made by :func:`make_state`.
     """
-    model.give_table_gradients(lambda table: lambda blocks: _step(optimizer, table, blocks))
+    model.give_table_gradients(lambda table: partial(_step, optimizer, table))
     try:
         yield
     finally:
@@ -55,3 +56,4 @@ def _step(optimizer: torch.optim.Adam, table: Tensor, blocks: Iterator[tuple[sli
              [state['step'].clone()], fused=True, amsgrad=False, beta1=beta1, beta2=beta2, lr=group['lr'],
              weight_decay=group['weight_decay'], eps=group['eps'], maximize=False)
     state['step'] += 1
+    torch.autograd.graph.increment_version(table)  # Fused kernels do not, and a second reader would not be noticed.

@@ -10,7 +10,7 @@ from contextlib import suppress
 _MALLOC_TRIM_THRESHOLD, _MALLOC_MMAP_THRESHOLD = -1, -3  # numbers of glibc's mallopt
 _KEPT_BLOCK_BYTES = (2**28, 2**25)  # older versions accept the second alone
 _KEPT_BYTES = 2**29
-_LARGE_BLOCK_BYTES = 2**22
+_LARGEST_ADAPTIVE_BYTES = 2**25  # where glibc's own limits, which rise with what is freed, end
 
 
 def keep_freed_memory() -> None:
@@ -21,10 +21,10 @@ def keep_freed_memory() -> None:
 
 
 def stop_keeping_freed_memory() -> None:
-    """Undoes :func:`keep_freed_memory`, for when training is over: what is free goes back to the system, and from now
-    on so does each large block as soon as it is free. What comes next needs blocks of other sizes, which would stand
-    beside what was kept."""
-    _set_limits((_LARGE_BLOCK_BYTES, ), _LARGE_BLOCK_BYTES)
+    """Ends :func:`keep_freed_memory`, for when training is over: what is free goes back to the system, since what comes
+    next needs blocks of other sizes. From now on as much is kept as glibc would come to keep by itself: a process that
+    goes on is no slower than before."""
+    _set_limits((_LARGEST_ADAPTIVE_BYTES, ), 2 * _LARGEST_ADAPTIVE_BYTES)
     give_back_freed_memory()
 
 

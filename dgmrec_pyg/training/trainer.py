@@ -112,6 +112,7 @@ class Trainer:
         with bar, graceful_interrupt() as interrupt:
             give_back_freed_memory()  # What building the model has freed.
             make_state(self.optimizer)
+            self.optimizer.zero_grad()  # What a step that raised has left.
             if fit.best_epoch > 0 and self._best_state is None:
                 self._best_state = _copy(self.model.state_dict())
             while fit.epoch < config.epochs and not self._patience_is_over() and not interrupt.is_set():

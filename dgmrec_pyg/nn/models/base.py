@@ -91,7 +91,8 @@ class Recommender(torch.nn.Module):
 
     def give_table_gradients(self, take: Callable[[Tensor], TakeGradient] | None) -> None:
         """Hands over the gradients of tables in the backward passes to come, where a model has such tables: see
-        :func:`~dgmrec_pyg.nn.wide_linear.linear_and_features`. One backward pass takes one batch's loss then.
+        :func:`~dgmrec_pyg.nn.wide_linear.linear_and_features`. Until that is ended, each backward pass must be of
+        one call of :meth:`loss_terms`, and copies of the model must not be trained.
 
         Args:
             take (Callable, optional): Called with a table, a trainable parameter, returns what takes its gradient;
