@@ -7,6 +7,7 @@ and gone on with, and whatever a killed process had left half written.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,6 +132,7 @@ class TensorBoardLog(EpochLog):
         # Files that are there hold these epochs, save perhaps the last: a checkpoint is written before its record.
         records = records[-1:] if any(folder.glob(EVENTS)) else records
         first = records[0]['epoch'] if records else 0
+        _wait_for_a_later_name(folder)
         with _write_errors(folder):
             # The purge makes TensorBoard forget what older files hold from this step on.
             self._writer = SummaryWriter(str(folder), purge_step=first)
@@ -207,3 +209,11 @@ def _write_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"cannot write '{path}': {error.strerror}; free some space or choose another "
                         'folder') from error
+
+
+def _wait_for_a_later_name(folder: Path) -> None:
+    """TensorBoard reads event files in the order of their names, and these begin with the second: a second file of the
+    same second may stand before the first."""
+    now = time.time()
+    if any(folder.glob(f'events.out.tfevents.{int(now)}.*')):
+        time.sleep(int(now) + 1 - now)

@@ -157,6 +157,17 @@ def test_tensorboard_goes_on_in_a_file_of_its_own(tmp_path: Path) -> None:
     assert events(tmp_path)['loss'] == [(1, 1.0), (2, 0.5)]
 
 
+def test_names_of_event_files_rise(tmp_path: Path) -> None:
+    pytest.importorskip('tensorboard')
+    seconds = []
+    for _ in range(3):
+        log = TensorBoardLog()
+        log.start(tmp_path, DESCRIPTION, [])
+        log.close()
+        seconds.append(sorted(int(file.name.split('.')[3]) for file in tmp_path.glob(EVENTS)))
+    assert [len(set(some)) for some in seconds] == [1, 2, 3]
+
+
 def test_tensorboard_may_be_asked_for_later(tmp_path: Path) -> None:
     pytest.importorskip('tensorboard')
     log = TensorBoardLog()
