@@ -32,6 +32,8 @@ from dgmrec_pyg.loading import RunSettings, load_data
 from dgmrec_pyg.measuring import evaluators
 from dgmrec_pyg.schema import INTERACTS, ITEM, USER, item_features, modality_names, training_edges, without_features
 from dgmrec_pyg.training import BPRSampler, Trainer
+from dgmrec_pyg.training.adam import make_state, tables_stepped_by_rows
+from dgmrec_pyg.training.finite import LossWatch
 
 UNIT_ROWS, UNIT_COLUMNS, UNIT_TEMPERATURE = 2048, 64, 0.2
 UNIT_EVERY = 10  # epochs between two units on the way to a given recall
@@ -350,11 +352,11 @@ def profile(task: Task) -> dict[str, Any]:
 
 def train_steps(trainer: Trainer, batches: list[tuple[Tensor, Tensor, Tensor]]) -> None:
     """Takes some steps as the trainer takes them."""
-    for batch in batches:
-        terms = trainer.model.loss_terms(*batch)
-        trainer.model.total(terms).backward()
-        trainer.optimizer.step()
-        trainer.optimizer.zero_grad()
+    make_state(trainer.optimizer)
+    watch = LossWatch()
+    with tables_stepped_by_rows(trainer.model, trainer.optimizer):
+        for batch in batches:
+            trainer.step(batch, watch)
 
 
 def sizes(data: HeteroData) -> dict[str, Any]:

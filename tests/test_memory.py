@@ -20,6 +20,7 @@ from dgmrec_pyg.datasets import mmrec
 from dgmrec_pyg.errors import UserError
 from dgmrec_pyg.imputation import observed_mean
 from dgmrec_pyg.memory import DataSizes, available_bytes, check_memory, describe_memory, estimate_memory, require_bytes
+from dgmrec_pyg.nn import losses
 from dgmrec_pyg.nn.models import LightGCNConfig
 from dgmrec_pyg.nn.models.dgmrec import _scale
 from dgmrec_pyg.transforms import HoldOutNewItems
@@ -262,3 +263,8 @@ def test_features_that_do_not_fit_are_not_read(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(mmrec, 'read_matrix', lambda *arguments: pytest.fail('features were read'))
     with pytest.raises(UserError, match=r"^reading '.*small' needs about 0.43 GB of memory on cpu"):
         mmrec.read_mmrec(folder)
+
+
+def test_blocks_of_logits_are_those_of_the_losses() -> None:
+    assert memory._CONTRASTED_ROWS == losses._BLOCK_ROWS
+    assert memory._CUDA_LOGITS == losses._CUDA_BLOCK_LOGITS

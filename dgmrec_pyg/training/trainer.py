@@ -215,15 +215,23 @@ class Trainer:
         try:
             with tables_stepped_by_rows(self.model, self.optimizer):
                 for batch in self.sampler:
-                    self._step(batch, watch)
+                    self.step(batch, watch)
             return watch.means()
         except NotFinite as error:
             self._fail(f'the loss is not finite in epoch {epoch}, step {error.step} of {len(self.sampler)} ({error})',
                        epoch=epoch, step=error.step, terms=error.terms, batch=error.batch)
 
-    def _step(self, batch: tuple[Tensor, ...], watch: LossWatch) -> None:
-        """One step; nothing that it makes is there any more in the next one, neither gradients nor what they were
-        computed from."""
+    def step(self, batch: tuple[Tensor, ...], watch: LossWatch) -> None:
+        """Takes one step; nothing that it makes is there any more in the next one, neither gradients nor what they were
+        computed from.
+
+        Args:
+            batch (tuple): Users, positive and negative items, as the sampler yields them.
+            watch (LossWatch): Looks at the terms.
+
+        Raises:
+            NotFinite: If a term is NaN or infinite.
+        """
         terms = self.model.loss_terms(*batch)
         total = self.model.total(terms)
         watch.add(terms, total, batch)
