@@ -40,11 +40,25 @@ def test_results_are_those_of_the_runs(folders: tuple[Path, Path]) -> None:
         metrics = json.loads((runs / f'synthetic-{preset}-3' / 'metrics.json').read_text())
         cell, = report['cells'][preset]
         assert cell['test'] == metrics['test']['recall@20']
-        assert users.recall(runs / f'synthetic-{preset}-3').mean() == pytest.approx(cell['test'], abs=1e-6)
+        of_users = users.metrics(runs / f'synthetic-{preset}-3')
+        assert of_users['recall@20'].mean() == pytest.approx(cell['test'], abs=1e-6)
+        assert of_users['ndcg@20'].mean() == pytest.approx(cell['test_ndcg'], abs=1e-6)
         assert (cell['seed'], cell['epochs'], cell['epochs_to_recall']) == (3, 2, 1)
-    assert report['test']['mean_difference'] == pytest.approx(
+    assert report['tests']['recall@20']['mean_difference'] == pytest.approx(
         report['cells']['default'][0]['test'] - report['cells']['reference'][0]['test'], abs=1e-6)
     assert '| default | 3 |' in (output / 'default-mode-synthetic.md').read_text()
+
+
+def test_settings_stand_apart_by_what_is_missing(folders: tuple[Path, Path]) -> None:
+    runs, output = folders
+    process = call(runs, output, '--missing-ratio', '0.2', '--new-items')
+    assert process.returncode == 0, process.stderr
+    config = json.loads((runs / 'synthetic-ratio0.2-new-items-default-3' / 'config.json').read_text())
+    assert (config['run']['missing_ratio'], config['run']['new_items']) == (0.2, True)
+    report = json.loads((output / 'default-mode-synthetic-ratio0.2-new-items.json').read_text())
+    metrics = json.loads((runs / 'synthetic-ratio0.2-new-items-default-3' / 'metrics.json').read_text())
+    assert report['cells']['default'][0]['test'] == metrics['test']['recall@20']
+    assert report['tests']['ndcg@20']['users'] > 0
 
 
 def test_finished_runs_are_not_run_again(folders: tuple[Path, Path]) -> None:
