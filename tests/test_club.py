@@ -96,6 +96,34 @@ def test_shuffle_comes_from_the_generator() -> None:
     assert not first.equal(other)
 
 
+def test_bound_by_blocks_passes_gradcheck(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('dgmrec_pyg.nn.club._BLOCK_ROWS', 4)
+    x, y = (part[:10].double().requires_grad_() for part in draw())
+    club, permutation = estimator().double(), torch.randperm(10, generator=torch.Generator().manual_seed(2))
+    assert torch.autograd.gradcheck(lambda x, y: club.bound(x, y, permutation), (x, y))
+
+
+def test_bound_has_the_gradient_of_the_plain_one_and_leaves_the_estimator_alone(monkeypatch: pytest.MonkeyPatch
+                                                                                ) -> None:
+    monkeypatch.setattr('dgmrec_pyg.nn.club._BLOCK_ROWS', 7)
+    x, y = (part.requires_grad_() for part in draw())
+    club, permutation = estimator(), torch.randperm(60, generator=torch.Generator().manual_seed(2))
+    plain = club(x, y, permutation)
+    expected = torch.autograd.grad(2.0 * plain, (x, y))
+    bound = club.bound(x, y, permutation)
+    torch.testing.assert_close(bound, plain)
+    (2.0 * bound).backward()
+    torch.testing.assert_close((x.grad, y.grad), expected)
+    assert all(parameter.grad is None for parameter in club.parameters())
+    x.grad = None
+    club.bound(x, y.detach(), permutation).backward()
+    torch.testing.assert_close(x.grad, expected[0] / 2.0)
+    with torch.no_grad():
+        torch.testing.assert_close(club.bound(x, y, permutation), plain)
+    assert club.bound(x.detach(), y.detach(), generator=torch.Generator().manual_seed(5)).equal(
+        club(x, y, generator=torch.Generator().manual_seed(5)))
+
+
 def test_hidden_size_and_repr() -> None:
     club = CLUB(3, 2, hidden_channels=7)
     assert club.mean[0].weight.shape == club.log_variance[0].weight.shape == (7, 3)

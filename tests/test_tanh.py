@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dgmrec_pyg.nn.tanh import tanh
+from dgmrec_pyg.nn.tanh import tanh, tanh_of_linear
 
 
 @pytest.mark.parametrize('scale', [1e-3, 1.0, 30.0, 1e30])
@@ -39,3 +39,20 @@ def test_in_place_it_writes_over_what_it_is_given_with_the_same_gradient() -> No
     expected = tanh(2.0 * x)
     assert y.equal(expected)
     assert torch.autograd.grad(y.square().sum(), x)[0].equal(torch.autograd.grad(expected.square().sum(), x)[0])
+
+
+def test_tanh_of_linear_passes_gradcheck() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(size, generator=generator, dtype=torch.float64, requires_grad=True)
+                 for size in ((5, 3), (4, 3)))
+    assert torch.autograd.gradcheck(tanh_of_linear, (x, weight))
+    assert torch.autograd.gradcheck(lambda weight: tanh_of_linear(x.detach(), weight), (weight, ))
+
+
+def test_tanh_of_linear_is_the_two_after_each_other() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(size, generator=generator, requires_grad=True) for size in ((300, 40), (16, 40)))
+    results = [(y, *torch.autograd.grad(y.square().sum(), (x, weight)))
+               for y in (tanh_of_linear(x, weight), (x @ weight.t()).tanh())]
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+    assert tanh_of_linear(x.detach(), weight.detach()).equal(results[0][0])

@@ -13,8 +13,7 @@ from torch_geometric.typing import Adj, OptTensor
 
 from dgmrec_pyg.nn.checks import check_modalities, check_rows
 from dgmrec_pyg.nn.conv import LightGCNConv
-from dgmrec_pyg.nn.products import linear
-from dgmrec_pyg.nn.tanh import tanh
+from dgmrec_pyg.nn.tanh import tanh_of_linear
 
 
 class ModalityPreference(torch.nn.Module):
@@ -48,7 +47,7 @@ class ModalityPreference(torch.nn.Module):
         """Computes the users' preferences, the modalities side by side, ``[U, M * d]``."""
         check_rows('user_embedding', user_embedding, self.hidden_channels)
         weight = torch.cat([self.lin[modality].weight for modality in self.modalities])
-        return tanh(linear(user_embedding, weight), in_place=True)
+        return tanh_of_linear(user_embedding, weight)
 
     def forward(self, user_embedding: Tensor, edge_index: Adj, edge_weight: OptTensor = None,
                 num_items: int | None = None) -> dict[str, Tensor]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from dgmrec_pyg.nn.products import times_transposed, weight_gradient
 
 
 def tanh(x: Tensor, in_place: bool = False) -> Tensor:
@@ -24,6 +27,35 @@ def tanh(x: Tensor, in_place: bool = False) -> Tensor:
     if torch.compiler.is_compiling() or x.device.type != 'cpu' or x.dtype not in (torch.float32, torch.float64):
         return x.tanh_() if in_place else x.tanh()
     return _Tanh.apply(x, in_place)
+
+
+def tanh_of_linear(x: Tensor, weight: Tensor) -> Tensor:
+    r"""Computes :math:`\tanh(\mathbf{X} \mathbf{W}^\top)`, once more in the backward pass instead of keeping it.
+
+    Args:
+        x (torch.Tensor): ``[N, F]``.
+        weight (torch.Tensor): ``[C, F]``.
+    """
+    if torch.compiler.is_compiling():
+        return F.linear(x, weight).tanh()
+    return _TanhOfLinear.apply(x, weight)
+
+
+class _TanhOfLinear(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return tanh(times_transposed(x, weight), in_place=True)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        y = tanh(times_transposed(x, weight), in_place=True)
+        grad = torch.ops.aten.tanh_backward.grad_input(grad_outputs[0], y, grad_input=y)
+        return (times_transposed(grad, weight.t()) if ctx.needs_input_grad[0] else None,
+                weight_gradient(grad, x) if ctx.needs_input_grad[1] else None)
 
 
 class _Tanh(torch.autograd.Function):

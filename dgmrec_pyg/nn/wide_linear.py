@@ -77,16 +77,17 @@ class _LinearAndFeatures(torch.autograd.Function):
 
 
 class _Residual(NamedTuple):
-    """What the gradient of linear_mse_loss's target is computed from: the layer, or its errors."""
+    """What the gradient of linear_mse_loss's target is computed from: the layer, or its errors by the blocks' first
+    rows."""
 
     layer: tuple[Tensor, ...]
-    errors: Tensor | None
+    errors: dict[int, Tensor]
     scale: Tensor
 
     def gradient(self, target: Tensor, rows: slice) -> Tensor:
         """The gradient of some rows of the target."""
-        if self.errors is not None:
-            return self.errors[rows] * -self.scale
+        if self.errors:
+            return self.errors[rows.start] * -self.scale
         x, weight, bias = self.layer
         return times_transposed_minus(x[rows], weight, bias, target[rows]).mul_(-self.scale)
 
@@ -132,35 +133,40 @@ class _LinearMSE(torch.autograd.Function):
         # Transposed: errors, which are wide, are best read as rows.
         grad_weight = torch.zeros_like(weight.t()) if for_weight else None
         grad_bias = torch.zeros_like(bias) if for_bias else None
-        errors = torch.empty_like(target) if for_target and target.size(1) <= x.size(1) else None
+        keeps_errors = for_target and target.size(1) <= x.size(1)
+        errors: dict[int, Tensor] = {}
         total = target.new_zeros(())
         for rows in _blocks(target):
             error = times_transposed_minus(x[rows], weight, bias, target[rows])
-            total += torch.linalg.vecdot(error, error).sum()
+            # By rows: as exact as products that are summed up, without a table of these.
+            total += torch.linalg.vector_norm(error, dim=1).square().sum()
             if grad_x is not None:
                 grad_x[rows] = times_transposed(error, weight.t())
             if grad_weight is not None:
-                grad_weight += times_transposed(x[rows].t(), error.t())
+                grad_weight += weight_gradient(x[rows], error)
             if grad_bias is not None:
                 grad_bias += error.sum(dim=0)
-            if errors is not None:
-                errors[rows] = error
+            if keeps_errors:
+                errors[rows.start] = error
+            del error  # Before there is the next one.
         ctx.numel, ctx.passed_by = max(target.numel(), 1), passed_by
-        layer = (x, weight, bias) if for_target and errors is None else ()
+        ctx.first_rows = tuple(errors)
         ctx.save_for_backward(grad_x, None if grad_weight is None else grad_weight.t(), grad_bias,
-                              target if for_target and passed_by is None else None, errors, *layer)
+                              target if for_target and passed_by is None else None,
+                              *(errors.values() if keeps_errors else (x, weight, bias) if for_target else ()))
         return total / ctx.numel
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         scale = grad_outputs[0] * (2.0 / ctx.numel)
-        of_x, of_weight, of_bias, target, errors, *layer = ctx.saved_tensors
+        of_x, of_weight, of_bias, target, *others = ctx.saved_tensors
         grads = [None if grad is None else grad * scale for grad in (of_x, of_weight, of_bias)]
         if not ctx.needs_input_grad[3]:
             return *grads, None, None
+        errors = dict(zip(ctx.first_rows, others, strict=True)) if ctx.first_rows else {}
         # Detached: its history may lead back to the node that keeps it.
-        residual = _Residual(tuple(x.detach() for x in layer), errors, scale)
+        residual = _Residual(() if errors else tuple(x.detach() for x in others), errors, scale)
         if ctx.passed_by is not None:
             ctx.passed_by.residuals.setdefault(_backward_pass(), []).append(residual)
             return *grads, None, None

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -113,8 +113,6 @@ class Trainer:
             give_back_freed_memory()  # What building the model has freed.
             make_state(self.optimizer)
             self.optimizer.zero_grad()  # What a step that raised has left.
-            if fit.best_epoch > 0 and self._best_state is None:
-                self._best_state = _copy(self.model.state_dict())
             while fit.epoch < config.epochs and not self._patience_is_over() and not interrupt.is_set():
                 record = self._epoch(fit.epoch + 1)
                 bar.set_postfix_str(f"loss {record['loss']:.4f}, {METRIC} {self._last_metric():.4f}, "
@@ -126,7 +124,8 @@ class Trainer:
             raise KeyboardInterrupt
         if fit.best_epoch == 0:  # Ctrl-C before the first evaluation was due; whoever goes on does without this one.
             self._evaluate(fit.records[-1])
-        self.model.load_state_dict(cast(dict[str, Any], self._best_state))
+        if self._best_state is not None:
+            self.model.load_state_dict(self._best_state)
         self._best_state = None
         give_back_freed_memory()
         return fit
@@ -194,6 +193,8 @@ class Trainer:
     def _epoch(self, epoch: int) -> Record:
         """Trains one epoch, evaluates it when it is due, and writes it down."""
         fit, start = self.fit_state, time.perf_counter()
+        if fit.best_epoch > 0 and self._best_state is None:
+            self._best_state = _copy(self.model.state_dict())
         self.model.train()
         self.model.start_epoch(epoch)
         terms = self._train_batches(epoch)
@@ -263,9 +264,7 @@ class Trainer:
         record['val'] = self.validation.metrics(self.validation.rank(self.model.scorer()))
         if fit.best_epoch == 0 or record['val'][METRIC] > fit.best_val[METRIC]:
             fit.best_epoch, fit.best_val = record['epoch'], record['val']
-            self._best_state = None  # Before there is a new copy: features can be large.
-            give_back_freed_memory()
-            self._best_state = _copy(self.model.state_dict())
+            self._best_state = None  # The model itself, until it is trained on.
         record['eval_seconds'] = time.perf_counter() - start
 
     def _patience_is_over(self) -> bool:

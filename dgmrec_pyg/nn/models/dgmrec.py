@@ -333,10 +333,12 @@ class DGMRec(Recommender):
         parts = self.parts(users=users, items=items)
         missing = dict(zip(self.modalities, self.missing.t(), strict=True))
         batch = terms.make_batch(parts, user, items, item, missing, config.contrastive_pairs)
-        optional = {
+        on_all_items = {
             'feature_reg': lambda: terms.feature_reg(batch),
             'reconstruction': lambda: self._reconstruction(parts, batch),
             'club': lambda: terms.club(self._learned(parts.all_items), self.club, club_permutation, generator),
+        }
+        on_the_batch = {
             'inter_modal': lambda: terms.inter_modal(parts, batch, config.inter_modal_temperature),
             'intra_modal': lambda: terms.intra_modal(batch.pairs, config.inter_modal_temperature,
                                                      config.intra_modal_temperature),
@@ -346,8 +348,10 @@ class DGMRec(Recommender):
                                                                    generator),
         }
         weights = self.term_weights()
-        return terms.ranking_terms(parts, batch, self.ranking_loss, users) | {
-            name: compute() for name, compute in optional.items() if weights[name] != 0.0}
+        found = terms.ranking_terms(parts, batch, self.ranking_loss, users)
+        found |= {name: compute() for name, compute in on_all_items.items() if weights[name] != 0.0}
+        parts = replace(parts, all_items=parts.items)  # No gradient reads the tables of all items: they are free here.
+        return found | {name: compute() for name, compute in on_the_batch.items() if weights[name] != 0.0}
 
     def _learned(self, items: Side) -> Side:
         """All items but held-out new ones, which take no part in training."""

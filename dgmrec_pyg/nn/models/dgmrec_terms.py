@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial, reduce
+from functools import cached_property, reduce
 from itertools import combinations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dgmrec_pyg.nn.at_once import gradient_at_once
+from dgmrec_pyg.nn.club import CLUB
 from dgmrec_pyg.nn.generator import ModalityGenerator
 from dgmrec_pyg.nn.losses import info_nce_loss
 from dgmrec_pyg.nn.ranking_loss import RankingLoss
@@ -286,15 +286,13 @@ def feature_generation(parts: Parts, batch: Batch, generator_net: ModalityGenera
     return torch.stack(losses).sum()
 
 
-def club(items: Side, estimators: Mapping[str, torch.nn.Module], permutation: Tensor | None,
+def club(items: Side, estimators: Mapping[str, CLUB], permutation: Tensor | None,
          generator: torch.Generator | None) -> Tensor:
     """Bounds what the general parts tell about the specific ones, on all items that take part in training. The
     estimators get no gradient of it."""
     encoded = zip(estimators.items(), items.general, items.specific, strict=True)
-    return torch.stack([
-        gradient_at_once(partial(estimator, permutation=permutation, generator=generator), specific, general)
-        for (_, estimator), general, specific in encoded
-    ]).sum()
+    return torch.stack([estimator.bound(specific, general, permutation, generator)
+                        for (_, estimator), general, specific in encoded]).sum()
 
 
 def _mse(a: Tensor, b: Tensor) -> Tensor:
