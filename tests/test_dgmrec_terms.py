@@ -14,6 +14,7 @@ from torch_geometric.data import HeteroData
 
 from dgmrec_pyg.config import DGMRecConfig
 from dgmrec_pyg.nn import info_nce_loss
+from dgmrec_pyg.nn.models.dgmrec_terms import norm_of_rows
 from dgmrec_pyg.schema import ITEM, missing_mask, missing_matrix
 
 
@@ -38,6 +39,16 @@ def test_terms_are_finite_where_every_item_lacks_something(term: str) -> None:
     assert value.isfinite()
     value.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_norm_of_rows_is_that_of_the_table_of_them() -> None:
+    x = torch.randn(6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x[2] = 0.0
+    x.requires_grad_()
+    index = torch.tensor([0, 5, 5, 2, 0, 0])
+    results = [(y, torch.autograd.grad(y, x)[0]) for y in (norm_of_rows(x, index), x[index].norm())]
+    torch.testing.assert_close(*results)
+    assert torch.autograd.grad(norm_of_rows(x, index[3:4]), x)[0].isfinite().all()  # Nothing but zeros.
 
 
 def test_order_of_the_batch_does_not_matter(small_data: HeteroData) -> None:

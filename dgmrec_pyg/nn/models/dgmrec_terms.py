@@ -13,6 +13,7 @@ from itertools import combinations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch_geometric.utils import degree
 
 from dgmrec_pyg.nn.club import CLUB
 from dgmrec_pyg.nn.generator import ModalityGenerator
@@ -188,6 +189,17 @@ def make_batch(parts: Parts, user: Tensor, item_ids: Tensor, item: Tensor, missi
                  (has_all & is_contrasted).nonzero().view(-1))
 
 
+def norm_of_rows(x: Tensor, index: Tensor) -> Tensor:
+    """Computes the norm of the table ``x[index]`` without making it, a scalar.
+
+    Args:
+        x (torch.Tensor): ``[N, C]``.
+        index (torch.Tensor): Rows, int64 ``[K]``.
+    """
+    # Not the root of a sum, whose gradient at zero is not a number.
+    return torch.linalg.vector_norm(torch.linalg.vector_norm(x, dim=1) * degree(index, x.size(0), x.dtype).sqrt())
+
+
 def ranking_terms(parts: Parts, batch: Batch, loss: RankingLoss, user_ids: Tensor) -> dict[str, Tensor]:
     """The loss of the ranking, ``softmax`` or ``bpr``, under its name, and ``embedding_reg``.
 
@@ -198,9 +210,9 @@ def ranking_terms(parts: Parts, batch: Batch, loss: RankingLoss, user_ids: Tenso
         user_ids (torch.Tensor): The ids of the batch's distinct users, int64 ``[N]``.
     """
     users, items = parts.users.fused(), parts.items.fused()
-    norms = (parts.users.collaborative.index_select(0, batch.user).norm(),
-             parts.items.collaborative.index_select(0, batch.pos_item).norm(),
-             parts.items.collaborative.index_select(0, batch.neg_item).norm())
+    norms = (norm_of_rows(parts.users.collaborative, batch.user),
+             norm_of_rows(parts.items.collaborative, batch.pos_item),
+             norm_of_rows(parts.items.collaborative, batch.neg_item))
     return {
         loss.kind: loss(users, items, user_ids, batch.user, batch.pos_item, batch.neg_item, batch.negatives),
         'embedding_reg': 1e-5 * torch.stack(norms).sum() / batch.user.numel(),
@@ -210,7 +222,7 @@ def ranking_terms(parts: Parts, batch: Batch, loss: RankingLoss, user_ids: Tenso
 def feature_reg(batch: Batch) -> Tensor:
     """Norms of the filtered features of the batch's positives."""
     return torch.stack([
-        (general + specific).index_select(0, batch.positive).norm()
+        norm_of_rows(general + specific, batch.positive)
         for general, specific in zip(batch.positives.general, batch.positives.specific, strict=True)
     ]).sum() / batch.positive.numel()
 
