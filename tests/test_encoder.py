@@ -30,6 +30,13 @@ def test_parts_equal_definition(encoder: DisentangledEncoder, features: dict[str
         torch.testing.assert_close(specific[m], torch.sigmoid(encoder.specific[m](x)))
 
 
+def test_passes_gradcheck() -> None:
+    encoder, generator = DisentangledEncoder(SIZES, hidden_channels=4).double(), torch.Generator().manual_seed(0)
+    x = torch.randn(6, 7, generator=generator, dtype=torch.float64, requires_grad=True)
+    weight, bias = encoder.shared.weight, encoder.shared.bias
+    assert torch.autograd.gradcheck(lambda x, *_: encoder.encode({'text': x})[0]['text'], (x, weight, bias))
+
+
 def test_order_of_modalities_does_not_matter(encoder: DisentangledEncoder, features: dict[str, Tensor]) -> None:
     other = DisentangledEncoder(dict(reversed(SIZES.items())), hidden_channels=4)
     assert list(other.state_dict()) == list(encoder.state_dict())

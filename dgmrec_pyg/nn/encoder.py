@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Linear
 from torch_geometric.nn.module_dict import ModuleDict
 
 from dgmrec_pyg.nn.checks import check_feature_sizes
-from dgmrec_pyg.nn.products import linear
+from dgmrec_pyg.nn.products import times_transposed, weight_gradient
 from dgmrec_pyg.nn.tanh import tanh
 from dgmrec_pyg.nn.wide_linear import TakeGradient, linear_and_features
 
@@ -77,13 +79,43 @@ class DisentangledEncoder(torch.nn.Module):
         for modality, x in features.items():
             first, second = self.general[modality], self.specific[modality]
             # Both read the same wide features: one product instead of two.
-            hidden, passed[modality] = linear_and_features(x, torch.cat([first.weight, second.weight]),
-                                                           torch.cat([first.bias, second.bias]),
-                                                           (take or {}).get(modality))
-            hidden, own = hidden.chunk(2, dim=1)
-            general = linear(tanh(hidden), self.shared.weight, self.shared.bias)
-            encoded[modality] = torch.cat([general, own], dim=1).sigmoid_()
+            both, passed[modality] = linear_and_features(x, torch.cat([first.weight, second.weight]),
+                                                         torch.cat([first.bias, second.bias]),
+                                                         (take or {}).get(modality))
+            encoded[modality] = _both_parts(both, self.shared.weight, self.shared.bias)
         return encoded, passed
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}({self.in_channels}, {self.hidden_channels})'
+
+
+def _both_parts(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Makes the general and the specific part of what both layers gave, ``[N, 2 * d]``, over which they are written."""
+    if torch.compiler.is_compiling():
+        first, own = hidden.chunk(2, dim=1)
+        return torch.cat([F.linear(first.tanh(), weight, bias), own], dim=1).sigmoid()
+    return _BothParts.apply(hidden, weight, bias)
+
+
+class _BothParts(torch.autograd.Function):
+    """Written with plain operations, halves of tables would be cut out and joined again in both directions."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.mark_dirty(hidden)
+        half = hidden[:, :weight.size(0)]
+        activated = tanh(half)
+        half.copy_(times_transposed(activated, weight, bias))
+        ctx.save_for_backward(activated, weight, hidden.sigmoid_())
+        return hidden
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        activated, weight, encoded = ctx.saved_tensors
+        grad = torch.ops.aten.sigmoid_backward(grad_outputs[0], encoded)
+        half = grad[:, :weight.size(0)]
+        of_general = half.contiguous()
+        of_activated = times_transposed(of_general, weight.t())
+        torch.ops.aten.tanh_backward.grad_input(of_activated, activated, grad_input=half)
+        return grad, weight_gradient(of_general, activated), of_general.sum(dim=0)

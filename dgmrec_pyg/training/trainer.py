@@ -197,6 +197,7 @@ class Trainer:
             self._best_state = _copy(self.model.state_dict())
         self.model.train()
         self.model.start_epoch(epoch)
+        give_back_freed_memory()  # A step needs blocks of other sizes than generation does.
         terms = self._train_batches(epoch)
         self._check_parameters(epoch)
         self.scheduler.step()
