@@ -27,7 +27,7 @@ from item_graph import Task as ItemGraphTask
 from item_graph import count, in_own_process
 from shapes import BABY, GROWTH, SMOKE, Shape
 
-from dgmrec_pyg.command_line import run_command
+from dgmrec_pyg.command_line import PYTORCH_VARIABLES, run_command
 from dgmrec_pyg.errors import UserError
 from dgmrec_pyg.experiment import data_sizes, resolve_device, resolve_settings
 from dgmrec_pyg.files import atomic_path, write_text
@@ -176,7 +176,7 @@ def run_task(task: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: If the process ends with one.
     """
-    environment = dict(os.environ)
+    environment = {**PYTORCH_VARIABLES, **os.environ}  # As a run has them.
     if task['threads'] is not None:
         environment['OMP_NUM_THREADS'] = str(task['threads'])
     process = subprocess.run([sys.executable, str(FOLDER / 'speed_worker.py'), json.dumps(task)],  # noqa: S603

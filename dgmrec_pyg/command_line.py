@@ -17,6 +17,9 @@ from dgmrec_pyg.errors import UserError, install_hint, near_miss, printable
 
 USER_ERROR = 2
 INTERRUPTED = 130
+PYTORCH_VARIABLES = {'THP_MEM_ALLOC_ENABLE': '1'}
+"""Makes PyTorch begin tables of 2 MB and more at whole pages, huge ones where Linux gives them to who asks. Else glibc's
+caches keep the few bytes in front of each for something small, and the next table finds its place too narrow."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,6 +41,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f'{message} (see --help)')
+
+
+def set_pytorch_variables() -> None:
+    """Sets :obj:`PYTORCH_VARIABLES` where they are not set, unless PyTorch, which reads them once, is loaded."""
+    if 'torch' not in sys.modules:
+        for name, value in PYTORCH_VARIABLES.items():
+            os.environ.setdefault(name, value)
 
 
 def require_library(library: str, what: str) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dgmrec_pyg import console
-from dgmrec_pyg.command_line import INTERRUPTED, make_main, require_library
+from dgmrec_pyg.command_line import INTERRUPTED, make_main, require_library, set_pytorch_variables
 from dgmrec_pyg.errors import UserError, printable
 from dgmrec_pyg.run_arguments import MODELS, PRESETS, build_parser
 
@@ -60,6 +60,7 @@ def _run(argv: list[str]) -> int:
     if _answered(arguments):
         return 0
     _check_together(arguments)
+    set_pytorch_variables()
 
     from dgmrec_pyg.experiment import run_experiment
     from dgmrec_pyg.rundir import RunDirectory
