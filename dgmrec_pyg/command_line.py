@@ -18,8 +18,8 @@ from dgmrec_pyg.errors import UserError, install_hint, near_miss, printable
 USER_ERROR = 2
 INTERRUPTED = 130
 PYTORCH_VARIABLES = {'THP_MEM_ALLOC_ENABLE': '1'}
-"""Makes PyTorch begin tables of 2 MB and more at whole pages, huge ones where Linux gives them to who asks. Else glibc's
-caches keep the few bytes in front of each for something small, and the next table finds its place too narrow."""
+"""Makes PyTorch begin tables of 2 MB and more at whole pages, huge ones where Linux gives them to who asks. Else the
+few bytes in front of each stay in glibc's caches for something small, and the next table finds its place too narrow."""
 
 
 class Parser(argparse.ArgumentParser):
