@@ -68,6 +68,19 @@ def generation_quality(
     return result
 
 
+def center(features: Tensor, mean: Tensor) -> Tensor:
+    """Returns features less the mean of the observed ones, ``[N, F]``; zeros where they are the mean but for rounding,
+    which would point anywhere.
+
+    Args:
+        features (torch.Tensor): ``[N, F]``.
+        mean (torch.Tensor): ``[F]``.
+    """
+    difference = features - mean
+    is_mean = difference.norm(dim=1) <= _ROUNDING * torch.maximum(features.norm(dim=1), mean.norm())
+    return difference.masked_fill(is_mean.unsqueeze(1), 0.0)
+
+
 def _rows_per_block(x: Tensor) -> int:
     return max(1, _BLOCK_VALUES // max(1, x.size(1)))
 
@@ -83,7 +96,7 @@ def _cosines(table: Tensor, true: Tensor, mean: Tensor, items: Tensor) -> tuple[
     for block in items.split(_rows_per_block(true)):
         ours, theirs = table[block], true[block]
         plain.append(F.cosine_similarity(ours, theirs, dim=1))
-        centered.append(F.cosine_similarity(_center(ours, mean), _center(theirs, mean), dim=1))
+        centered.append(F.cosine_similarity(center(ours, mean), center(theirs, mean), dim=1))
     return torch.cat(plain), torch.cat(centered)
 
 
@@ -91,9 +104,3 @@ def _means(cosines: Mapping[str, tuple[Tensor, Tensor]], rows: Tensor) -> dict[s
     return {'num_items': int(rows.sum()),
             'cosine': {name: float(plain[rows].mean()) for name, (plain, _) in cosines.items()},
             'centered_cosine': {name: float(centered[rows].mean()) for name, (_, centered) in cosines.items()}}
-
-
-def _center(features: Tensor, mean: Tensor) -> Tensor:
-    difference = features - mean
-    is_mean = difference.norm(dim=1) <= _ROUNDING * torch.maximum(features.norm(dim=1), mean.norm())
-    return difference.masked_fill(is_mean.unsqueeze(1), 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -124,6 +125,38 @@ def cca_projections(source: np.ndarray, target: np.ndarray, query: np.ndarray, c
     Returns:
         tuple[numpy.ndarray, numpy.ndarray]: Queries and candidates in the common space, ``[Q, C]`` each.
     """
+    of_source, of_target, cca = _fit_cca(source, target, num_components, num_principal)
+    return cca.transform(of_source.transform(query), of_target.transform(candidates))
+
+
+def cca_guess(source: np.ndarray, target: np.ndarray, query: np.ndarray,
+              num_components: Sequence[int] = (2, 4, 8, 16, 32), num_principal: int = 64) -> np.ndarray:
+    """Guesses features of one modality from those of another by canonical correlation analysis of principal components,
+    with the number of canonical ones that comes nearest on the last fifth of the items, left out for that.
+
+    Args:
+        source (numpy.ndarray): The modality that is known, of items that have both, ``[N, F]``.
+        target (numpy.ndarray): The other modality of these, ``[N, G]``.
+        query (numpy.ndarray): The known modality of other items, ``[Q, F]``.
+        num_components (Sequence[int]): Canonical components to try. (default: :obj:`(2, 4, 8, 16, 32)`)
+        num_principal (int): Principal components, at most. (default: :obj:`64`)
+
+    Returns:
+        numpy.ndarray: Guesses, ``[Q, G]``.
+    """
+    cut = max(len(source) - len(source) // 5, 2)
+
+    def guess(count: int, items: slice, x: np.ndarray) -> np.ndarray:
+        of_source, of_target, cca = _fit_cca(source[items], target[items], count, num_principal)
+        return of_target.inverse_transform(cca.predict(of_source.transform(x)))
+
+    errors = {count: float(np.square(guess(count, slice(cut), source[cut:]) - target[cut:]).sum())
+              for count in num_components}
+    return guess(min(errors, key=lambda count: errors[count]), slice(None), query)
+
+
+def _fit_cca(source: np.ndarray, target: np.ndarray, num_components: int, num_principal: int) -> tuple[Any, Any, Any]:
+    """Fits the principal components of both modalities, and the canonical ones of these."""
     import warnings
 
     from sklearn.cross_decomposition import CCA
@@ -137,7 +170,7 @@ def cca_projections(source: np.ndarray, target: np.ndarray, query: np.ndarray, c
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', ConvergenceWarning)  # The last components of noise never settle.
         cca.fit(of_source.transform(source), of_target.transform(target))
-    return cca.transform(of_source.transform(query), of_target.transform(candidates))
+    return of_source, of_target, cca
 
 
 def mean_over(found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
