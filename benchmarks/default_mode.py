@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
                         help='the folder of a set under --root, or synthetic')
     parser.add_argument('--root', default='data', metavar='DIR', help='where sets are kept (default: data)')
     parser.add_argument('--seeds', nargs='+', type=int, default=list(SEEDS), metavar='N',
-                        help=f"(default: {' '.join(map(str, SEEDS))})")
+                        help=f"draw parameters and batches (default: {' '.join(map(str, SEEDS))})")
     parser.add_argument('--missing-ratio', type=float, metavar='R',
                         help="share of the items that lack a modality (default: by the set's own mask)")
     parser.add_argument('--new-items', action='store_true', help='hold out a fifth of the items as new ones')
@@ -197,7 +197,8 @@ def markdown(report: Mapping[str, Any]) -> str:
                          f"{cell['test_ndcg']:.4f} | {cell['best_epoch']} | {_epochs(to, report['recall'])} | "
                          f"{'' if None in (to, units) else f'{to * units:,.0f}'} |")
         tests = [cell['test'] for cell in report['cells'][preset]]
-        lines.append(f'| {preset} | mean | | {np.mean(tests):.4f} (standard deviation {np.std(tests):.4f}) | | | | |')
+        spread = f' (standard deviation {np.std(tests):.4f})' if len(tests) > 1 else ''
+        lines.append(f'| {preset} | mean | | {np.mean(tests):.4f}{spread} | | | | |')
     for metric, test in report['tests'].items():
         lines += ['', f"Test {metric}, own less released, each user's averaged over the seeds: "
                   f"{test['mean_difference']:+.4f} (95 % interval {test['low']:+.4f} to {test['high']:+.4f}; "

@@ -48,8 +48,8 @@ SMOKE_UNIT_REPEATS = 3
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(prog='speed.py', description='Times training and evaluation, in units.')
-    parser.add_argument('--dataset', default='synthetic', metavar='NAME',
-                        help='synthetic, baby-shaped (made here), or the folder of a set under --root')
+    parser.add_argument('--dataset', metavar='NAME',
+                        help='synthetic (default), baby-shaped (made here), or the folder of a set under --root')
     parser.add_argument('--root', default='data', metavar='DIR', help='where sets are kept (default: data)')
     parser.add_argument('--preset', default='reference', choices=('reference', 'default'),
                         help='settings (default: reference, the mathematics of the paper)')
@@ -67,7 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--growth', nargs='*', type=count, metavar='FACTOR',
                         help='time the package on synthetic sets so many times as large, instead (default: '
                              f'{" ".join(map(str, GROWTH_FACTORS))})')
-    parser.add_argument('--smoke', action='store_true', help='the smallest size, to see that everything works')
+    parser.add_argument('--smoke', action='store_true',
+                        help='the smallest size, made here, to see that everything works; in place of --dataset')
     parser.add_argument('--seed', type=int, default=0, metavar='N', help='of sets, parameters and batches (default: 0)')
     parser.add_argument('--device', default='auto', choices=('auto', 'cpu', 'cuda'), help='where to compute')
     parser.add_argument('--threads', type=count, metavar='N', help='CPU threads (default: as PyTorch chooses)')
@@ -78,7 +79,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def speed(arguments: argparse.Namespace) -> None:
     """Measures one set and writes ``speed-<dataset>.json`` and a plot."""
-    dataset = 'smoke' if arguments.smoke else arguments.dataset
+    if arguments.smoke and arguments.dataset is not None:
+        raise UserError('--smoke times a set of its own; leave out --dataset')
+    dataset = 'smoke' if arguments.smoke else arguments.dataset or 'synthetic'
     shape = SMOKE if arguments.smoke else SHAPES.get(dataset)
     task = base_task(arguments, shape, PRESET_OF.get(dataset, dataset))
     check_fit(task['run'], shape, arguments.textbook)

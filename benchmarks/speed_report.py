@@ -42,7 +42,9 @@ def speed_table(report: Mapping[str, Any]) -> str:
                      _number(released.get(part)),
                      f"{released[part] / units['package']:.1f}" if part in released else '', _number(limit),
                      '' if limit is None else 'yes' if units['package'] <= limit else 'no'])
-    lines = _aligned(rows)
+    # What was not measured for the set takes no place.
+    columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
+    lines = _aligned([list(row) for row in zip(*columns, strict=True)])
     for name, version in versions.items():
         lines.append(_memory_line(name, version, released, targets))
         if version['steps_timed'] < version['steps_per_epoch']:

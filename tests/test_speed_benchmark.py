@@ -72,6 +72,16 @@ def test_smoke_report_is_complete(smoke: tuple[dict[str, Any], str, Path]) -> No
 
 
 @pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='peak memory is read from /proc')
+def test_smoke_is_a_set_of_its_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert speed.main(['--smoke', '--dataset', 'nope', '--output', str(tmp_path)]) == 2
+    assert 'leave out --dataset' in capsys.readouterr().err
+
+
+def test_what_a_set_has_no_figures_for_takes_no_column(smoke: tuple[dict[str, Any], str, Path]) -> None:
+    assert 'target' not in smoke[1].splitlines()[4]
+    assert 'textbook/package' in smoke[1]
+
+
 def test_smoke_measures_memory(smoke: tuple[dict[str, Any], str, Path]) -> None:
     for version in smoke[0]['versions'].values():
         assert 0 < version['library_bytes'] < version['peak_bytes']

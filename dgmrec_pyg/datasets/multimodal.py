@@ -138,7 +138,8 @@ def _unknown(name: str, root: Path) -> UserError:
     folders = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     known = sorted({*SOURCES, *folders})
     return UserError(f"there is no set '{name}' under '{root.absolute()}'{near_miss(name, known)} "
-                     f'(known: {", ".join(known[:20])}); put its files into \'{(root / name).absolute()}\'')
+                     f'(known: {", ".join(known[:20])}); put its files into '
+                     f"'{(root / name).absolute()}', or give the folder that holds it (--root)")
 
 
 def _choose_mask_file(folder: Path, missing: str | float | os.PathLike[str]) -> Path | None:
