@@ -254,7 +254,8 @@ def load(task: Task) -> tuple[HeteroData, DGMRecConfig, TrainingConfig]:
 
 
 def measure_parts(task: Task) -> dict[str, Any]:
-    """Measures the peak memory of a first short epoch, then the time of every part with the unit in between."""
+    """Measures the peak memory of a first epoch (of the textbook version's first steps), then the time of every part,
+    with the unit in between."""
     device = resolve_device(task.run['device'])
     libraries = status_bytes('VmRSS') if device.type == 'cpu' else 0
     data, config, training = load(task)
@@ -263,7 +264,7 @@ def measure_parts(task: Task) -> dict[str, Any]:
     sizes_of_set = sizes(data)
     del data  # The package's model trains without it.
     peaks['model'] = peak_bytes(device)
-    version.train(1, WARM_UP_STEPS)
+    version.train(1, task.steps if task.version == 'package' else WARM_UP_STEPS)
     peaks['training'] = peak_bytes(device)
     parts = version.parts()
     for name in ('refresh', 'evaluation'):

@@ -97,7 +97,7 @@ def test_shuffle_comes_from_the_generator() -> None:
 
 
 def test_bound_by_blocks_passes_gradcheck(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr('dgmrec_pyg.nn.club._BLOCK_ROWS', 4)
+    monkeypatch.setattr('dgmrec_pyg.nn.club._BLOCK_ROWS', {'cpu': 4})
     x, y = (part[:10].double().requires_grad_() for part in draw())
     club, permutation = estimator().double(), torch.randperm(10, generator=torch.Generator().manual_seed(2))
     assert torch.autograd.gradcheck(lambda x, y: club.bound(x, y, permutation), (x, y))
@@ -105,7 +105,7 @@ def test_bound_by_blocks_passes_gradcheck(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_bound_has_the_gradient_of_the_plain_one_and_leaves_the_estimator_alone(monkeypatch: pytest.MonkeyPatch
                                                                                 ) -> None:
-    monkeypatch.setattr('dgmrec_pyg.nn.club._BLOCK_ROWS', 7)
+    monkeypatch.setattr('dgmrec_pyg.nn.club._BLOCK_ROWS', {'cpu': 7})
     x, y = (part.requires_grad_() for part in draw())
     club, permutation = estimator(), torch.randperm(60, generator=torch.Generator().manual_seed(2))
     plain = club(x, y, permutation)

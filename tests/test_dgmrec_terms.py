@@ -14,6 +14,7 @@ from torch_geometric.data import HeteroData
 
 from dgmrec_pyg.config import DGMRecConfig
 from dgmrec_pyg.nn import info_nce_loss
+from dgmrec_pyg.nn.models import dgmrec_terms
 from dgmrec_pyg.nn.models.dgmrec_terms import norm_of_rows
 from dgmrec_pyg.schema import ITEM, missing_mask, missing_matrix
 
@@ -59,6 +60,21 @@ def test_order_of_the_batch_does_not_matter(small_data: HeteroData) -> None:
     expected = model.loss_terms(*batch, club_permutation=permutation)
     for name, value in model.loss_terms(*(ids[order] for ids in batch), club_permutation=permutation).items():
         torch.testing.assert_close(value, expected[name])
+
+
+def test_estimators_get_no_gradient_of_the_bound(small_data: HeteroData) -> None:
+    model = make(small_data, ALL_TERMS)
+    model.loss_terms(*draw_batch(small_data))['club'].backward()
+    assert all(parameter.grad is None for parameter in model.club.parameters())
+    assert any(parameter.grad is not None for parameter in model.encoder.parameters())
+
+
+def test_tables_of_all_items_end_with_the_terms_that_read_them(small_data: HeteroData, monkeypatch: pytest.MonkeyPatch
+                                                               ) -> None:
+    seen = []
+    monkeypatch.setattr(dgmrec_terms, 'generation', lambda parts, *_: seen.append(parts.all_items) or torch.zeros(()))
+    make(small_data, ALL_TERMS).loss_terms(*draw_batch(small_data))
+    assert seen == [None]
 
 
 def test_what_generates_nothing_is_not_trained(small_data: HeteroData) -> None:

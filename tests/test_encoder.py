@@ -30,11 +30,19 @@ def test_parts_equal_definition(encoder: DisentangledEncoder, features: dict[str
         torch.testing.assert_close(specific[m], torch.sigmoid(encoder.specific[m](x)))
 
 
-def test_passes_gradcheck() -> None:
+@pytest.mark.parametrize('num_items', [1, 6])
+def test_passes_gradcheck(num_items: int) -> None:
     encoder, generator = DisentangledEncoder(SIZES, hidden_channels=4).double(), torch.Generator().manual_seed(0)
-    x = torch.randn(6, 7, generator=generator, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(num_items, 7, generator=generator, dtype=torch.float64, requires_grad=True)
     weight, bias = encoder.shared.weight, encoder.shared.bias
     assert torch.autograd.gradcheck(lambda x, *_: encoder.encode({'text': x})[0]['text'], (x, weight, bias))
+
+
+def test_half_precision_by_autocast(encoder: DisentangledEncoder, features: dict[str, Tensor]) -> None:
+    with torch.autocast('cpu', torch.bfloat16):
+        general, specific = encoder(features)
+    sum((part[m].float().sum() for part in (general, specific) for m in SIZES), torch.zeros(())).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in encoder.parameters())
 
 
 def test_order_of_modalities_does_not_matter(encoder: DisentangledEncoder, features: dict[str, Tensor]) -> None:

@@ -62,6 +62,13 @@ def test_a_set_without_anything_hidden_is_refused() -> None:
         generation.compare(load_data(RunSettings(no_missing=True)))
 
 
+def test_cca_has_nothing_to_learn_from_few_items_or_equal_ones() -> None:
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((40, 4)), random.standard_normal((40, 3))
+    for source, target in ((x[:4], y[:4]), (np.ones_like(x), y), (x, np.ones_like(y))):
+        np.testing.assert_allclose(cca_guess(source, target, x[:6]), np.tile(target.mean(axis=0), (6, 1)))
+
+
 def test_cca_guesses_what_depends_on_what_is_known() -> None:
     random = np.random.default_rng(0)
     common = random.standard_normal((300, 3))

@@ -73,6 +73,8 @@ def test_smoke_report_is_complete(smoke: tuple[dict[str, Any], str, Path]) -> No
 
 @pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='peak memory is read from /proc')
 def test_smoke_is_a_set_of_its_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    import speed
+
     assert speed.main(['--smoke', '--dataset', 'nope', '--output', str(tmp_path)]) == 2
     assert 'leave out --dataset' in capsys.readouterr().err
 

@@ -49,6 +49,16 @@ def test_tanh_of_linear_passes_gradcheck() -> None:
     assert torch.autograd.gradcheck(lambda weight: tanh_of_linear(x.detach(), weight), (weight, ))
 
 
+def test_tanh_of_linear_keeps_nothing_of_its_size() -> None:
+    x, weight = torch.ones(7, 3, requires_grad=True), torch.ones(5, 3, requires_grad=True)
+    kept: list[torch.Size] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda kept_one: kept.append(kept_one.shape) or kept_one,
+                                                  lambda kept_one: kept_one):
+        tanh_of_linear(x, weight)
+    assert (7, 5) not in kept
+    assert (7, 3) in kept
+
+
 def test_tanh_of_linear_is_the_two_after_each_other() -> None:
     generator = torch.Generator().manual_seed(0)
     x, weight = (torch.randn(size, generator=generator, requires_grad=True) for size in ((300, 40), (16, 40)))

@@ -134,6 +134,8 @@ def cca_guess(source: np.ndarray, target: np.ndarray, query: np.ndarray,
     """Guesses features of one modality from those of another by canonical correlation analysis of principal components,
     with the number of canonical ones that comes nearest on the last fifth of the items, left out for that.
 
+    Of fewer than five items, or where nothing varies, the guess is their mean.
+
     Args:
         source (numpy.ndarray): The modality that is known, of items that have both, ``[N, F]``.
         target (numpy.ndarray): The other modality of these, ``[N, G]``.
@@ -144,7 +146,10 @@ def cca_guess(source: np.ndarray, target: np.ndarray, query: np.ndarray,
     Returns:
         numpy.ndarray: Guesses, ``[Q, G]``.
     """
-    cut = max(len(source) - len(source) // 5, 2)
+    held_out = len(source) // 5
+    if held_out == 0 or not (np.ptp(source, axis=0).any() and np.ptp(target, axis=0).any()):
+        return np.tile(target.mean(axis=0), (len(query), 1))  # There is nothing to learn.
+    cut = len(source) - held_out
 
     def guess(count: int, items: slice, x: np.ndarray) -> np.ndarray:
         of_source, of_target, cca = _fit_cca(source[items], target[items], count, num_principal)

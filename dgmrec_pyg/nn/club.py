@@ -10,7 +10,7 @@ from torch.nn import Linear, ReLU, Sequential, Tanh
 
 from dgmrec_pyg.nn.checks import check_rows
 
-_BLOCK_ROWS = 2048
+_BLOCK_ROWS = {'cpu': 2**11, 'cuda': 2**16}
 
 
 class CLUB(torch.nn.Module):
@@ -65,6 +65,7 @@ class CLUB(torch.nn.Module):
             permutation (torch.Tensor, optional): The shuffle, int64 ``[N]``. (default: drawn)
             generator (torch.Generator, optional): Draws the shuffle. (default: the global one)
         """
+        # Compiled, the estimator gets a gradient, too.
         if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)):
             return self(x, y, permutation, generator)
         self._check(x, y)
@@ -102,8 +103,9 @@ class _Bound(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, estimator: CLUB, x: Tensor, y: Tensor, permutation: Tensor) -> Tensor:
         grad_x, grad_y, total = torch.empty_like(x), torch.zeros_like(y), y.new_zeros(())
-        for start in range(0, y.size(0), _BLOCK_ROWS):
-            rows = slice(start, start + _BLOCK_ROWS)
+        size = _BLOCK_ROWS.get(y.device.type, 2**11)
+        for start in range(0, y.size(0), size):
+            rows = slice(start, start + size)
             others = permutation[rows]
             with torch.enable_grad():
                 leaves = [block.detach().requires_grad_() for block in (x[rows], y[rows], y[others])]

@@ -91,7 +91,7 @@ class DisentangledEncoder(torch.nn.Module):
 
 def _both_parts(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Makes the general and the specific part of what both layers gave, ``[N, 2 * d]``, over which they are written."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled(hidden.device.type):
         first, own = hidden.chunk(2, dim=1)
         return torch.cat([F.linear(first.tanh(), weight, bias), own], dim=1).sigmoid()
     return _BothParts.apply(hidden, weight, bias)
@@ -115,7 +115,8 @@ class _BothParts(torch.autograd.Function):
         activated, weight, encoded = ctx.saved_tensors
         grad = torch.ops.aten.sigmoid_backward(grad_outputs[0], encoded)
         half = grad[:, :weight.size(0)]
-        of_general = half.contiguous()
+        of_general = half.contiguous()  # Of a single row, the same memory: it is read before it is written over.
         of_activated = times_transposed(of_general, weight.t())
+        of_weight, of_bias = weight_gradient(of_general, activated), of_general.sum(dim=0)
         torch.ops.aten.tanh_backward.grad_input(of_activated, activated, grad_input=half)
-        return grad, weight_gradient(of_general, activated), of_general.sum(dim=0)
+        return grad, of_weight, of_bias

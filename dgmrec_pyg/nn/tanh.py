@@ -36,7 +36,7 @@ def tanh_of_linear(x: Tensor, weight: Tensor) -> Tensor:
         x (torch.Tensor): ``[N, F]``.
         weight (torch.Tensor): ``[C, F]``.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type):
         return F.linear(x, weight).tanh()
     return _TanhOfLinear.apply(x, weight)
 

@@ -188,6 +188,8 @@ class Trainer:
                              resumed_after=fit['epoch'])
         if (self._best_state is None) != (self.fit_state.best_epoch == 0):
             raise ValueError('the best model and its epoch do not belong together')
+        if fit['best_epoch'] == fit['epoch']:
+            self._best_state = None  # The model itself.
         set_random_state(state['random'], self.model.device)
 
     def _epoch(self, epoch: int) -> Record:
@@ -280,7 +282,7 @@ class Trainer:
     @property
     def _is_best(self) -> bool:
         fit = self.fit_state
-        return fit.best_epoch > 0 and (fit.best_epoch == fit.epoch or self._best_state is None)
+        return fit.best_epoch > 0 and self._best_state is None
 
     def _generators(self) -> dict[str, torch.Generator]:
         generators = {'sampler': self.sampler.generator}

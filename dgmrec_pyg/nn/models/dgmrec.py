@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -333,12 +334,12 @@ class DGMRec(Recommender):
         parts = self.parts(users=users, items=items)
         missing = dict(zip(self.modalities, self.missing.t(), strict=True))
         batch = terms.make_batch(parts, user, items, item, missing, config.contrastive_pairs)
-        on_all_items = {
+        first = {
             'feature_reg': lambda: terms.feature_reg(batch),
             'reconstruction': lambda: self._reconstruction(parts, batch),
-            'club': lambda: terms.club(self._learned(parts.all_items), self.club, club_permutation, generator),
+            'club': lambda: terms.club(self._learned(parts), self.club, club_permutation, generator),
         }
-        on_the_batch = {
+        then = {
             'inter_modal': lambda: terms.inter_modal(parts, batch, config.inter_modal_temperature),
             'intra_modal': lambda: terms.intra_modal(batch.pairs, config.inter_modal_temperature,
                                                      config.intra_modal_temperature),
@@ -349,19 +350,20 @@ class DGMRec(Recommender):
         }
         weights = self.term_weights()
         found = terms.ranking_terms(parts, batch, self.ranking_loss, users)
-        found |= {name: compute() for name, compute in on_all_items.items() if weights[name] != 0.0}
-        parts = replace(parts, all_items=parts.items)  # No gradient reads the tables of all items: they are free here.
-        return found | {name: compute() for name, compute in on_the_batch.items() if weights[name] != 0.0}
+        found |= {name: compute() for name, compute in first.items() if weights[name] != 0.0}
+        parts = replace(parts, all_items=None)  # No gradient reads the tables of all items: they are free here.
+        return found | {name: compute() for name, compute in then.items() if weights[name] != 0.0}
 
-    def _learned(self, items: Side) -> Side:
+    def _learned(self, parts: Parts) -> Side:
         """All items but held-out new ones, which take no part in training."""
+        items = cast(Side, parts.all_items)
         return items if self.old_items is None else items.select(self.old_items)
 
     def _reconstruction(self, parts: Parts, batch: Batch) -> Tensor:
         """The reconstruction of all items, or of the batch's."""
         which, features, items = self.config.reconstruction_items, parts.features, parts.items.filtered
         if which == 'all':
-            items = self._learned(parts.all_items).filtered
+            items = self._learned(parts).filtered
             if self.old_items is not None:
                 features = {m: x.index_select(0, self.old_items) for m, x in features.items()}
         elif which == 'batch':

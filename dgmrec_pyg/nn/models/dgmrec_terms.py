@@ -88,7 +88,7 @@ class Parts:
         items (Side): All items, or those asked for.
         encoded (dict): Encoded features of these items, general and specific part side by side, ``[N, 2 * d]``.
         preference (dict): Preferences of these items' users, ``[N, d]``.
-        all_items (Side): All items.
+        all_items (Side, optional): All items, as long as a term reads them.
         features (dict): The feature tables as the encoder passed them on, ``[I, F]``.
     """
 
@@ -96,7 +96,7 @@ class Parts:
     items: Side
     encoded: dict[str, Tensor]
     preference: dict[str, Tensor]
-    all_items: Side
+    all_items: Side | None
     features: dict[str, Tensor]
 
 
