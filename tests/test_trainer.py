@@ -524,6 +524,18 @@ def test_ctrl_c_ends_after_the_epoch_with_the_best_model(small_data: HeteroData,
     assert 'stopping after this epoch' in capsys.readouterr().err
 
 
+def test_what_generation_has_freed_goes_back_before_the_first_step(small_data: HeteroData,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, calls = make_trainer(small_data, TRAINING.replace(epochs=1)), []
+    start_epoch, step = trainer.model.start_epoch, trainer.step
+    monkeypatch.setattr('dgmrec_pyg.training.trainer.give_back_freed_memory', lambda: calls.append('give back'))
+    monkeypatch.setattr(trainer.model, 'start_epoch', lambda epoch: calls.append('start') or start_epoch(epoch))
+    monkeypatch.setattr(trainer, 'step', lambda *arguments: calls.append('step') or step(*arguments))
+    trainer.fit()
+    first = calls.index('step')
+    assert calls[first - 2:first] == ['start', 'give back']
+
+
 def test_a_second_ctrl_c_ends_at_once(small_data: HeteroData) -> None:
     def interrupt(record: dict[str, Any]) -> None:
         signal.raise_signal(signal.SIGINT)

@@ -191,3 +191,14 @@ def test_linear_and_features_passes_gradcheck() -> None:
         return output, 2.0 * features, output.sum(dim=1, keepdim=True) + features.square()
 
     assert torch.autograd.gradcheck(outputs, (draw(5, 6, seed=1), draw(3, 6, seed=2), draw(3, seed=3)))
+
+
+def test_errors_of_a_narrow_table_are_kept_in_place_of_the_layer() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, target = torch.randn(6, 8, generator=generator), torch.randn(6, 3, generator=generator, requires_grad=True)
+    weight, bias = torch.randn(3, 8, generator=generator), torch.randn(3, generator=generator)
+    kept: list[torch.Size] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda saved: kept.append(saved.shape) or saved, lambda saved: saved):
+        linear_mse_loss(x, weight, bias, target)
+    assert (6, 3) in kept
+    assert (6, 8) not in kept

@@ -11,7 +11,7 @@ from torch import Tensor
 from dgmrec_pyg.nn.products import times_transposed, weight_gradient
 
 
-def tanh(x: Tensor, in_place: bool = False) -> Tensor:
+def tanh(x: Tensor) -> Tensor:
     r"""Computes :math:`\tanh(x) = 2 \sigma(2x) - 1` with its gradient, in float32 within 2e-7, however
     small the result is.
 
@@ -21,12 +21,8 @@ def tanh(x: Tensor, in_place: bool = False) -> Tensor:
     Args:
         x (torch.Tensor): Any numbers; what is not on CPU, of half precision, or to be compiled goes through
             :func:`torch.tanh`.
-        in_place (bool): Whether to write the result over :obj:`x`, which must be nobody else's.
-            (default: :obj:`False`)
     """
-    if torch.compiler.is_compiling() or x.device.type != 'cpu' or x.dtype not in (torch.float32, torch.float64):
-        return x.tanh_() if in_place else x.tanh()
-    return _Tanh.apply(x, in_place)
+    return x.tanh() if torch.compiler.is_compiling() or not _by_sigmoid(x) else _Tanh.apply(x)
 
 
 def tanh_of_linear(x: Tensor, weight: Tensor) -> Tensor:
@@ -46,13 +42,13 @@ class _TanhOfLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return tanh(times_transposed(x, weight), in_place=True)
+        return _tanh_(times_transposed(x, weight))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        y = tanh(times_transposed(x, weight), in_place=True)
+        y = _tanh_(times_transposed(x, weight))
         grad = torch.ops.aten.tanh_backward.grad_input(grad_outputs[0], y, grad_input=y)
         return (times_transposed(grad, weight.t()) if ctx.needs_input_grad[0] else None,
                 weight_gradient(grad, x) if ctx.needs_input_grad[1] else None)
@@ -62,15 +58,22 @@ class _Tanh(torch.autograd.Function):
     """Written with plain operations, each of the four steps would keep what the gradient needs."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, in_place: bool) -> Tensor:
-        if in_place:
-            ctx.mark_dirty(x)
-        y = (x.mul_(2.0) if in_place else x * 2.0).sigmoid_().mul_(2.0).sub_(1.0)
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = (x * 2.0).sigmoid_().mul_(2.0).sub_(1.0)
         ctx.save_for_backward(y)
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
-        return torch.ops.aten.tanh_backward(grad_outputs[0], y), None
+        return torch.ops.aten.tanh_backward(grad_outputs[0], y)
+
+
+def _by_sigmoid(x: Tensor) -> bool:
+    return x.device.type == 'cpu' and x.dtype in (torch.float32, torch.float64)
+
+
+def _tanh_(x: Tensor) -> Tensor:
+    """The same over what it is given, without its gradient."""
+    return x.mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0) if _by_sigmoid(x) else x.tanh_()
